@@ -1,0 +1,67 @@
+"""When to renew, when to try again, how long to leave a server alone: the numbers of the token's life, in one place.
+
+Plain functions of times and random numbers, so that a test or a simulation can run the very same policy.
+"""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError, ProofError, TokenRefusedError, TokenRequestError, TokenValetError
+
+__all__ = [
+    "FIRST_RENEWAL_ATTEMPTS",
+    "FORCED_RENEWAL_SPACING",
+    "LONGEST_RETRY_AFTER",
+    "PROBE_PATIENCE",
+    "back_off",
+    "pause_between_attempts",
+    "renewal_window",
+]
+
+SHARE_OF_LIFETIME = 0.2
+LARGEST_JITTER = 0.25
+FORCED_RENEWAL_SPACING = 10.0
+FIRST_RENEWAL_ATTEMPTS = 3
+LONGEST_RETRY_AFTER = 60.0
+FIRST_BACK_OFF = 1.0
+LONGEST_BACK_OFF_PASSING = 15.0
+LONGEST_BACK_OFF_LASTING = 60.0
+SMALLEST_SHARE_OF_BACK_OFF = 0.8
+FIRST_PAUSE = 0.25
+# While a failure is remembered and its interval has passed, one caller's request probes the server; callers give the
+# probe this many seconds before they get the remembered error, so that a hanging server does not hang them.
+PROBE_PATIENCE = 1.0
+
+
+def renewal_window(lifetime: float, renew_before: float, jitter: float) -> float:
+    """Return how many seconds before its end a token becomes due.
+
+    Args:
+        lifetime: seconds that the token lives.
+        renew_before: seconds configured; a fifth of the lifetime where that is less.
+        jitter: a random number from 0 to 1; it widens the window by up to a quarter, so that processes differ.
+    """
+    return min(renew_before, lifetime * SHARE_OF_LIFETIME) * (1 + LARGEST_JITTER * jitter)
+
+
+def back_off(error: TokenValetError, failures: int, jitter: float) -> float:
+    """Return the seconds to leave the token endpoint alone after the `failures`-th failed renewal in a row.
+
+    Intervals double from one second to fifteen for what can heal by itself and to sixty for what somebody has to mend;
+    ``Retry-After`` is honoured up to sixty. `jitter` is a random number from 0 to 1.
+    """
+    longest = LONGEST_BACK_OFF_LASTING if is_lasting(error) else LONGEST_BACK_OFF_PASSING
+    interval = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures - 1, 16))
+    interval *= SMALLEST_SHARE_OF_BACK_OFF + (1 - SMALLEST_SHARE_OF_BACK_OFF) * jitter
+    asked = error.retry_after if isinstance(error, TokenRequestError) else None
+    return max(interval, min(asked, LONGEST_RETRY_AFTER)) if asked is not None else interval
+
+
+def is_lasting(error: TokenValetError) -> bool:
+    """Whether trying again soon is pointless: the server refused, or the configuration cannot work."""
+    return isinstance(error, TokenRefusedError | ConfigurationError | ProofError)
+
+
+def pause_between_attempts(error: TokenRequestError, attempt: int, jitter: float) -> float:
+    """Return the seconds between two attempts of a first renewal, after its `attempt`-th one failed."""
+    pause = FIRST_PAUSE * 2.0 ** (attempt - 1) * (1 + jitter)
+    return max(pause, error.retry_after) if error.retry_after is not None else pause

@@ -1,0 +1,47 @@
+"""A secret that never shows: not in `repr`, `str`, f-strings or pickles, nor in the time that a comparison takes."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+__all__ = ["Secret"]
+
+
+class Secret:
+    """A string that is shown as asterisks. `reveal()` is the one way to it, and easy to search for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | bytes) -> None:
+        self._value = value.decode("utf-8") if isinstance(value, bytes) else value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode("utf-8"), other._value.encode("utf-8"))
+
+    def __hash__(self) -> int:
+        return hash(Secret)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __str__(self) -> str:
+        return "**********"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not pickled: configure its file or environment variable in both processes")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
