@@ -85,12 +85,9 @@ def api_call(token: AccessToken, hop: Hop, nonces: NonceStore) -> Generator[Step
     nonce_put_right = renewed = False
     reason = ""
     while True:
-        proof = nonce = None
         key = token.proof_key
-        if key is not None:
-            nonce = nonces.get("rs", hop.origin, key.jkt)
-            proof = token.proof_for(hop.method, target_uri(hop.origin, hop.path), nonce)
-        answer: Answer = yield Send(token.authorization, proof, reason)
+        nonce = nonces.get("rs", hop.origin, key.jkt) if key is not None else None
+        answer: Answer = yield _send(token, hop, nonce, reason)
         new_nonce = None
         if key is not None:
             new_nonce = usable_nonce(answer.fields("dpop-nonce"))
@@ -115,6 +112,14 @@ def api_call(token: AccessToken, hop: Hop, nonces: NonceStore) -> Generator[Step
             token, renewed, reason = replacement, True, "renewed"
         else:
             return
+
+
+def _send(token: AccessToken, hop: Hop, nonce: str | None, reason: str) -> Send:
+    # Apart from the flow, so that no proof is left in the local variables of a frame that an error may show.
+    if token.proof_key is None:
+        return Send(token.authorization, None, reason)
+    proof = token.proof_for(hop.method, target_uri(hop.origin, hop.path), nonce)
+    return Send(token.authorization, proof, reason)
 
 
 def _verdict(token: AccessToken, challenges: tuple[Challenge, ...]) -> str:

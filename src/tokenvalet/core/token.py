@@ -110,7 +110,6 @@ class AccessToken:
     __slots__ = (
         "_clock",
         "_nonces",
-        "_value",
         "ath",
         "authorization",
         "client",
@@ -141,7 +140,6 @@ class AccessToken:
         generation: int = 0,
     ) -> None:
         self.client = client
-        self._value = value
         self.token_type = token_type
         self.scope = scope
         self.lifetime = lifetime
@@ -158,7 +156,7 @@ class AccessToken:
     @property
     def value(self) -> str:
         """The token itself."""
-        return self._value
+        return self.authorization[len(self.token_type) + 1 :].decode("ascii")
 
     @property
     def expires_at(self) -> datetime:

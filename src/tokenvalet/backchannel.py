@@ -1,0 +1,218 @@
+"""The HTTP client that talks to token endpoints and metadata, and to nobody else.
+
+Blocking, without redirects, cookies, .netrc or content codings; answers are bounded in bytes, and the whole of a request
+is bounded in time: a server that trickles its answer byte by byte meets the same deadline as one that is silent. That
+needs a network backend of our own, which is why this is httpcore and not the client above it.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import httpcore2
+
+from .config import ENVIRONMENT_PROXY
+from .core.messages import Failure, HttpReply, HttpRequest
+from .core.secret import Secret
+from .tls import TlsIdentity
+
+__all__ = ["Backchannel", "HttpBackchannel", "proxy_for"]
+
+LARGEST_BODY = 1024 * 1024
+KEEP_ALIVE = 5.0
+
+
+class Backchannel(Protocol):
+    """Whatever can carry a token request. The one of the valet speaks HTTP; tests may hand over another."""
+
+    def send(
+        self, request: HttpRequest, *, timeout: float, identity: TlsIdentity | None, proxy: Secret | None
+    ) -> HttpReply | Failure:
+        """Return the complete answer, or why there is none, within `timeout` seconds. Never raises."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, whose connections are the parent's."""
+        ...
+
+
+class HttpBackchannel:
+    """Token requests over HTTP/1.1, one pool of connections for each TLS identity and proxy."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[int, str | None], tuple[TlsIdentity | None, httpcore2.ConnectionPool]] = {}
+        self._left_behind: list[Any] = []
+        self._lock = threading.Lock()
+        self._backend = _DeadlineBackend()
+
+    def send(
+        self, request: HttpRequest, *, timeout: float, identity: TlsIdentity | None, proxy: Secret | None
+    ) -> HttpReply | Failure:
+        """Return the complete answer, or why there is none, within `timeout` seconds."""
+        self._backend.begin(timeout)
+        pool = self._pool(identity, proxy_for(request.url, proxy))
+        limits = {"connect": timeout, "read": timeout, "write": timeout, "pool": timeout}
+        try:
+            with pool.stream(
+                request.method,
+                request.url,
+                headers=[*request.headers, ("Connection", "keep-alive")],
+                content=request.body,
+                extensions={"timeout": limits},
+            ) as response:
+                return _read(response)
+        except (httpcore2.TimeoutException, TimeoutError):
+            return Failure(code="timeout", detail=f"it took longer than {timeout:.1f} s")
+        except (httpcore2.ConnectError, httpcore2.ProxyError) as error:
+            return _connect_failure(error)
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
+            # The texts of these may quote headers, so only their kind is told.
+            kind = type(error).__name__
+            return Failure(code="broken_answer", detail=f"the connection broke, or what came was no HTTP ({kind})")
+        except (OSError, ValueError, UnicodeError) as error:
+            return Failure(code="unreachable", detail=type(error).__name__)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            pools, self._pools = list(self._pools.values()), {}
+        for _, pool in pools:
+            pool.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child. The parent's connections are kept from being collected, and not touched."""
+        self._lock = threading.Lock()
+        self._left_behind += self._pools.values()
+        self._pools = {}
+
+    def _pool(self, identity: TlsIdentity | None, proxy: str | None) -> httpcore2.ConnectionPool:
+        key = (id(identity), proxy)
+        with self._lock:
+            known = self._pools.get(key)
+            if known is not None and known[0] is identity:
+                return known[1]
+            pool = httpcore2.ConnectionPool(
+                ssl_context=identity.context if identity is not None else None,
+                proxy=_proxy(proxy) if proxy is not None else None,
+                max_connections=None,
+                keepalive_expiry=KEEP_ALIVE,
+                network_backend=self._backend,
+            )
+            self._pools[key] = (identity, pool)
+            return pool
+
+
+def proxy_for(url: str, proxy: Secret | None) -> str | None:
+    """Return the proxy that `url` is reached through, or None.
+
+    Only TLS goes through proxies, inside CONNECT: what is not encrypted never leaves this machine anyway.
+    """
+    if proxy is None or not url.startswith("https:"):
+        return None
+    if proxy.reveal() != ENVIRONMENT_PROXY:
+        return proxy.reveal()
+    host = url.split("/", 3)[2]
+    if urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get("https") or urllib.request.getproxies().get("all")
+
+
+def _proxy(url: str) -> httpcore2.Proxy:
+    parts = urlsplit(url)
+    auth = None
+    if parts.username is not None:
+        auth = (unquote(parts.username), unquote(parts.password or ""))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return httpcore2.Proxy(f"{parts.scheme}://{host}{port}", auth=auth)
+
+
+def _read(response: httpcore2.Response) -> HttpReply | Failure:
+    headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers)
+    for name, value in headers:
+        if name == "content-encoding" and value.strip().lower() not in ("", "identity"):
+            return Failure(code="answer_refused", detail="it came compressed though that was not asked for")
+    body = bytearray()
+    for chunk in response.iter_stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            return Failure(code="answer_refused", detail=f"it has more than {LARGEST_BODY} bytes")
+    return HttpReply(status=response.status, headers=headers, body=bytes(body))
+
+
+def _connect_failure(error: Exception) -> Failure:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Failure(code="tls", detail=f"its certificate is not trusted: {cause.verify_message}")
+        if isinstance(cause, ssl.SSLError):
+            return Failure(code="tls", detail=f"the TLS handshake failed: {cause.reason or 'no reason given'}")
+        if isinstance(cause, OSError) and cause.strerror:
+            return Failure(code="unreachable", detail=cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return Failure(code="unreachable", detail="no connection could be made")
+
+
+class _DeadlineBackend(httpcore2.NetworkBackend):
+    """Sockets whose every operation ends at the deadline of the request that its thread is on."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore2.SyncBackend()
+        self._thread = threading.local()
+
+    def begin(self, timeout: float) -> None:
+        self._thread.deadline = time.monotonic() + timeout
+
+    def left(self, timeout: float | None) -> float:
+        left = float(self._thread.deadline) - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("the deadline of the whole request has passed")
+        return left if timeout is None else min(left, timeout)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        stream = self._inner.connect_tcp(host, port, self.left(timeout), local_address, socket_options)
+        return _DeadlineStream(stream, self)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, self.left(None)))
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    def __init__(self, inner: httpcore2.NetworkStream, backend: _DeadlineBackend) -> None:
+        self._inner = inner
+        self._backend = backend
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._backend.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._backend.left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        inner = self._inner.start_tls(ssl_context, server_hostname, self._backend.left(timeout))
+        return _DeadlineStream(inner, self._backend)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

@@ -1,0 +1,394 @@
+"""httpx2 and httpx: the transport that puts the token on, hop by hop, where a request is really sent.
+
+Both libraries have the same shape, so one shell serves them; which one it is, the caller hands in as a module. The shell
+works on copies: what the caller sees in `response.request` never had a token in it. Sync and async differ only in who
+waits; every decision is in `core.call`, and in `_Preparation` below.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
+from ..core.guard import Origin, origin_of
+from ..core.token import AccessToken, TokenParameters
+from ..errors import ConfigurationError, OriginError, TokenValetError, shown
+from ..named_client import NamedClient, Ticket
+from ..observe import Event
+from ..renewal import Renewer, Waiting
+from ..waiting import wait, wait_async
+from .pools import Pool, Pools
+
+__all__ = ["Customize", "transport_for"]
+
+EXTENSION = "tokenvalet"
+REDIRECTED = "tokenvalet.redirected"
+ERROR = "tokenvalet.error"
+LONGEST_DISCARDED = 64 * 1024
+LONGEST_DISCARD_SECONDS = 1.0
+_OWN_HEADERS = frozenset({b"authorization", b"dpop"})
+
+Customize = Callable[[Any], TokenParameters | None]
+
+
+def transport_for(
+    library: ModuleType,
+    client: NamedClient,
+    renewer: Renewer,
+    pools: Pools,
+    *,
+    inner: Any = None,
+    customize: Customize | None = None,
+) -> Any:
+    """Return a transport of `library` (httpx2 or httpx), sync and async at once, that sends with tokens of `client`.
+
+    Args:
+        inner: the transport that does the sending, in the place of the shared pools; it is closed with this one.
+        customize: given the outgoing request, returns what its token is to be asked for with, or None.
+    """
+    return _transport_class(library)(client, renewer, pools, inner, customize)
+
+
+@functools.cache
+def _transport_class(library: ModuleType) -> Any:
+    return _class_for(library)
+
+
+class _Preparation:
+    """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
+
+    __slots__ = ("abroad", "headers", "hop", "ticket")
+
+    def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
+        self.headers = request.headers.raw
+        self.abroad = origin not in client.guard.allowed or not origin.is_safe
+        self.ticket: Ticket | None = None
+        self.hop: Hop | None = None
+        extensions = request.extensions
+        if self.abroad:
+            if REDIRECTED not in extensions:
+                client.guard.check(origin)
+            if _has_body(self.headers):
+                raise OriginError(
+                    f"client {client.name!r}: the API redirects to {shown(str(origin))}, which is not among "
+                    "allowed_origins, and the body of the request would go along; it was not sent there",
+                    code="redirect_abroad_refused",
+                )
+            return
+        if request.url.userinfo:
+            raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
+        for name, _ in self.headers:
+            if name.lower() in _OWN_HEADERS:
+                raise OriginError(
+                    f"client {client.name!r}: the request has a header {name.decode('latin-1')} of its own, which is "
+                    "what this client is there to set: leave it out, or use an HTTP client without a token",
+                    code="authorization_header_given",
+                )
+        parameters = extensions.get(EXTENSION)
+        if parameters is None and customize is not None:
+            parameters = customize(request)
+        if parameters is not None and not isinstance(parameters, TokenParameters):
+            raise ConfigurationError(
+                f"client {client.name!r}: what a token is asked for with is a TokenParameters, not a "
+                f"{type(parameters).__name__}",
+                code="invalid_token_parameters",
+            )
+        self.ticket = client.ticket(parameters)
+        path = request.url.raw_path.decode("ascii").partition("?")[0]
+        self.hop = Hop(request.method, origin, path, functools.partial(_is_replayable, request.stream))
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"transfer-encoding" or (lower == b"content-length" and value.strip() not in (b"", b"0")):
+            return True
+    return False
+
+
+def _is_replayable(stream: Any) -> bool:
+    """Whether a body can be sent twice: bytes can, and forms with files that can be rewound; nothing else is trusted to."""
+    kind = type(stream).__name__
+    if kind == "ByteStream":
+        return True
+    if kind != "MultipartStream":
+        return False
+    for field in stream.fields:
+        file = getattr(field, "file", b"")
+        if isinstance(file, str | bytes):
+            continue
+        seekable = getattr(file, "seekable", None)
+        if seekable is None or not seekable():
+            return False
+    return True
+
+
+def _scrub(error: BaseException) -> None:
+    """Cut the frames of the HTTP library out of an error: their local variables hold the headers as they were sent."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        left += [other for other in (one.__cause__, one.__context__) if other is not None]
+
+
+def _class_for(library: Any) -> Any:
+    class SyncBody(library.SyncByteStream):  # type: ignore[misc]
+        """The body of a response; counts its call out of the pool when it is closed."""
+
+        def __init__(self, body: Any, pool: Pool) -> None:
+            self._body = body
+            self._pool: Pool | None = pool
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield from self._body
+
+        def close(self) -> None:
+            pool, self._pool = self._pool, None
+            try:
+                self._body.close()
+            finally:
+                if pool is not None and pool.leave():
+                    pool.transport.close()
+
+    class AsyncBody(library.AsyncByteStream):  # type: ignore[misc]
+        """The body of a response; counts its call out of the pool when it is closed."""
+
+        def __init__(self, body: Any, pool: Pool) -> None:
+            self._body = body
+            self._pool: Pool | None = pool
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for part in self._body:
+                yield part
+
+        async def aclose(self) -> None:
+            pool, self._pool = self._pool, None
+            try:
+                await self._body.aclose()
+            finally:
+                if pool is not None and pool.leave():
+                    await pool.aclose()
+
+    class ValetTransport(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc]
+        """A transport, sync and async, whose every request carries a token, to the allowed origins and nowhere else."""
+
+        def __init__(
+            self, client: NamedClient, renewer: Renewer, pools: Pools, inner: Any, customize: Customize | None
+        ) -> None:
+            self._client = client
+            self._renewer = renewer
+            self._pools = pools
+            self._inner = inner
+            self._customize = customize
+
+        def __repr__(self) -> str:
+            return f"<ValetTransport of client {self._client.name!r}>"
+
+        def handle_request(self, request: Any) -> Any:
+            """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+            prepared = self._prepare(request)
+            if prepared.ticket is None or prepared.hop is None:
+                return self._after(request, self._send(request, prepared.abroad))
+            token = wait(self._renewer.get(prepared.ticket))
+            flow = api_call(token, prepared.hop, self._client.around.nonces)
+            step: Any = next(flow)
+            response: Any = None
+            try:
+                while True:
+                    if isinstance(step, Send):
+                        if response is not None:
+                            _discard(response)
+                        self._tell_retry(step)
+                        response = self._send(self._dressed(request, prepared, step), False)
+                        self._tell_sent(request, response)
+                        step = flow.send(Answer(response.status_code, response.headers.get_list))
+                    else:
+                        step = flow.send(self._settle(prepared.ticket, step, response))
+            except StopIteration:
+                return self._after(request, response)
+            except BaseException:
+                if response is not None:
+                    response.close()
+                raise
+
+        async def handle_async_request(self, request: Any) -> Any:
+            """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+            prepared = self._prepare(request)
+            if prepared.ticket is None or prepared.hop is None:
+                return self._after(request, await self._send_async(request, prepared.abroad))
+            ticket = prepared.ticket
+            token = self._renewer.get(ticket)
+            if isinstance(token, Waiting):
+                token = await wait_async(token)
+            flow = api_call(token, prepared.hop, self._client.around.nonces)
+            step: Any = next(flow)
+            response: Any = None
+            try:
+                while True:
+                    if isinstance(step, Send):
+                        if response is not None:
+                            await _discard_async(response)
+                        self._tell_retry(step)
+                        response = await self._send_async(self._dressed(request, prepared, step), False)
+                        self._tell_sent(request, response)
+                        step = flow.send(Answer(response.status_code, response.headers.get_list))
+                    else:
+                        step = flow.send(await self._settle_async(ticket, step, response))
+            except StopIteration:
+                return self._after(request, response)
+            except BaseException:
+                if response is not None:
+                    await response.aclose()
+                raise
+
+        def close(self) -> None:
+            """Close the inner transport, if one was given; the shared pools belong to the valet."""
+            if self._inner is not None:
+                self._inner.close()
+
+        async def aclose(self) -> None:
+            """Close the inner transport, if one was given; the shared pools belong to the valet."""
+            if self._inner is not None:
+                await self._inner.aclose()
+
+        def _prepare(self, request: Any) -> _Preparation:
+            url = request.url
+            origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
+            try:
+                return _Preparation(self._client, request, origin, self._customize)
+            except TokenValetError as error:
+                self._tell("call_refused", code=error.code, detail=f"{request.method} {origin}")
+                raise
+
+        def _dressed(self, request: Any, prepared: _Preparation, step: Send) -> Any:
+            headers = [*prepared.headers, (b"Authorization", step.authorization)]
+            if step.proof is not None:
+                headers.append((b"DPoP", step.proof))
+            return library.Request(
+                request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+            )
+
+        def _send(self, request: Any, abroad: bool) -> Any:
+            if self._inner is not None:
+                try:
+                    return self._inner.handle_request(request)
+                except BaseException as error:
+                    del request
+                    _scrub(error)
+                    raise
+            pool = self._pools.sync_pool(abroad=abroad)
+            try:
+                response = pool.transport.handle_request(request)
+            except BaseException as error:
+                del request
+                if pool.leave():
+                    pool.transport.close()
+                _scrub(error)
+                raise
+            response.stream = SyncBody(response.stream, pool)
+            return response
+
+        async def _send_async(self, request: Any, abroad: bool) -> Any:
+            if self._inner is not None:
+                try:
+                    return await self._inner.handle_async_request(request)
+                except BaseException as error:
+                    del request
+                    _scrub(error)
+                    raise
+            pool = await self._pools.async_pool(abroad=abroad)
+            try:
+                response = await pool.transport.handle_async_request(request)
+            except BaseException as error:
+                del request
+                if pool.leave():
+                    await pool.aclose()
+                _scrub(error)
+                raise
+            response.stream = AsyncBody(response.stream, pool)
+            return response
+
+        def _settle(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:
+            try:
+                if isinstance(step, NeedToken):
+                    waiting = self._renewer.replace(ticket, step.rejected)
+                    if waiting is not None:
+                        return wait(waiting)
+                else:
+                    self._renewer.replace(ticket, step.token)
+            except TokenValetError as error:
+                response.extensions[ERROR] = error
+            return None
+
+        async def _settle_async(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:
+            try:
+                if isinstance(step, NeedToken):
+                    waiting = self._renewer.replace(ticket, step.rejected)
+                    if waiting is not None:
+                        return await wait_async(waiting)
+                else:
+                    self._renewer.replace(ticket, step.token)
+            except TokenValetError as error:
+                response.extensions[ERROR] = error
+            return None
+
+        def _after(self, request: Any, response: Any) -> Any:
+            if response.status_code == 401:
+                self._tell("call_rejected", detail="the API answered 401, which is handed to the caller")
+            elif 300 <= response.status_code < 400:
+                # The library builds the next hop with these extensions, so that it is known for a redirect.
+                request.extensions[REDIRECTED] = True
+            return response
+
+        def _tell(self, name: str, *, cause: str = "", code: str | None = None, detail: str = "") -> None:
+            event = Event(name=name, client=self._client.name, cause=cause, code=code, detail=detail)
+            self._client.around.observers.tell(event)
+
+        def _tell_retry(self, step: Send) -> None:
+            if step.reason:
+                self._tell("call_retried", cause=step.reason)
+
+        def _tell_sent(self, request: Any, response: Any) -> None:
+            if self._client.around.observers:
+                path = shown(request.url.raw_path.decode("ascii").partition("?")[0], 128)
+                self._tell("call_sent", detail=f"{request.method} {path} {response.status_code}")
+
+    return ValetTransport
+
+
+def _discard(response: Any) -> None:
+    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again."""
+    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
+    left = LONGEST_DISCARDED
+    try:
+        for part in response.stream:
+            left -= len(part)
+            if left < 0 or time.monotonic() > deadline:
+                break
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        _scrub(error)
+    finally:
+        response.close()
+
+
+async def _discard_async(response: Any) -> None:
+    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
+    left = LONGEST_DISCARDED
+    try:
+        async for part in response.stream:
+            left -= len(part)
+            if left < 0 or time.monotonic() > deadline:
+                break
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        _scrub(error)
+    finally:
+        await response.aclose()

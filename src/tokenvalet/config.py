@@ -1,0 +1,368 @@
+"""What can be configured of a client, and what cannot be right: the model behind TOML, environment and Python.
+
+Faults are collected, all of them, each with its place and its remedy. Values that are secret are `Secret` from the moment
+that they are read, and are in no fault.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretBytes,
+    SecretStr,
+    StrictBool,
+    ValidationError,
+)
+
+from .core.authentication import JWT_BEARER, RESERVED_CLAIMS
+from .core.guard import Origin, parse_origin
+from .core.metadata import check_issuer
+from .core.request import Endpoint, check_parameters, check_resource
+from .core.scope import scope_tokens
+from .core.secret import Secret
+from .core.signing import ASYMMETRIC_ALGORITHMS, Signer
+from .errors import ConfigurationError, ConfigurationFault, shown
+
+__all__ = ["AssertionContext", "ClientConfig", "validate_client"]
+
+AuthMethod = Literal[
+    "client_secret_basic",
+    "client_secret_post",
+    "client_secret_jwt",
+    "private_key_jwt",
+    "tls_client_auth",
+    "self_signed_tls_client_auth",
+]
+SECRET_FIELDS = frozenset({"client_secret", "private_key", "private_key_password", "proxy"})
+ENVIRONMENT_PROXY = "environment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssertionContext:
+    """What a callable of the user's own is told when it is asked for a client assertion.
+
+    Attributes:
+        client_id: the client to speak for.
+        audience: whom the assertion is for: the issuer, or what `assertion_audience` says; None where neither is set.
+        lifetime: seconds that it should live at most.
+    """
+
+    client_id: str
+    audience: str | None
+    lifetime: int
+
+
+def _to_secret(value: Any) -> Any:
+    if isinstance(value, SecretStr | SecretBytes):
+        value = value.get_secret_value()
+    if isinstance(value, Mapping):
+        value = json.dumps(dict(value))
+    if isinstance(value, str | bytes):
+        if not value:
+            raise ValueError("is empty")
+        return Secret(value)
+    return value
+
+
+def _a_secret(value: Any) -> Secret:
+    if not isinstance(value, Secret):
+        raise ValueError("should be a string")
+    return value
+
+
+def _a_secret_or_callable(value: Any) -> Any:
+    if not callable(value) and not isinstance(value, Secret):
+        raise ValueError("should be a string, or a callable that returns one")
+    return value
+
+
+def _words(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _scope(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, Iterable) and all(isinstance(one, str) for one in value)):
+        return scope_tokens(value)
+    return value
+
+
+def _issuer(value: str) -> str:
+    check_issuer(value)
+    return value
+
+
+def _endpoint(value: str) -> str:
+    Endpoint.parse(value)
+    return value
+
+
+def _safe_origin(url: str) -> Origin:
+    origin = parse_origin(url)
+    if not origin.is_safe:
+        raise ValueError("a token may only leave this machine over TLS (RFC 6750 §5.3): use https")
+    return origin
+
+
+def _base_url(value: str) -> str:
+    _safe_origin(value)
+    if "?" in value or "#" in value:
+        raise ValueError("a base_url has neither query nor fragment")
+    return value
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        _safe_origin(value)
+        if value.rstrip("/").count("/") > 2:
+            raise ValueError(f"{shown(value, 128)!r} has a path: an origin is scheme, host and port only")
+    return values
+
+
+def _resources(values: tuple[str, ...]) -> tuple[str, ...]:
+    check_resource(values)
+    return values
+
+
+def _further_parameters(values: dict[str, str]) -> dict[str, str]:
+    check_parameters(values.items())
+    return values
+
+
+def _claims(values: dict[str, Any]) -> dict[str, Any]:
+    taken = sorted(RESERVED_CLAIMS & values.keys())
+    if taken:
+        raise ValueError(f"{', '.join(taken)} cannot be set here: RFC 7523 §3 gives it its meaning")
+    return values
+
+
+def _client_id(value: str) -> str:
+    if any(not "\x20" <= ch <= "\x7e" for ch in value):
+        raise ValueError("has characters other than printable ASCII (RFC 6749 §A.1)")
+    return value
+
+
+def _header_word(value: str) -> str:
+    if not value.isprintable() or not value.isascii():
+        raise ValueError("has characters other than printable ASCII")
+    return value
+
+
+def _signer(value: Any) -> Any:
+    if not isinstance(value, Signer):
+        raise ValueError("should have alg, public_jwk, key_id and sign(bytes), as tokenvalet.Signer says")
+    return value
+
+
+_Secret = Annotated[Any, BeforeValidator(_to_secret), AfterValidator(_a_secret), PlainSerializer(str)]
+_SecretSource = Annotated[Any, BeforeValidator(_to_secret), AfterValidator(_a_secret_or_callable), PlainSerializer(str)]
+_Strings = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+_Scopes = Annotated[tuple[str, ...], BeforeValidator(_scope)]
+_SigningAlg = Literal[
+    "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "EdDSA", "Ed25519", "HS256", "HS384", "HS512"
+]
+
+
+class ClientConfig(BaseModel):
+    """One OAuth client: who it is, how it shows that, what it asks for and where its tokens may go.
+
+    Raises:
+        ConfigurationError: with all faults, when made with values that cannot work.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        str_min_length=1,
+    )
+
+    name: str | None = None
+
+    issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    token_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    client_id: Annotated[str, AfterValidator(_client_id)]
+
+    auth_method: AuthMethod | None = None
+    client_secret: _SecretSource = Field(default=None, repr=False)
+    client_secret_file: Path | None = None
+    basic_encoding: Literal["form", "raw"] = "form"
+
+    private_key: _Secret = Field(default=None, repr=False)
+    private_key_file: Path | None = None
+    private_key_password: _Secret = Field(default=None, repr=False)
+    key_id: Annotated[str, AfterValidator(_header_word)] | None = None
+    signing_alg: _SigningAlg | None = None
+    signer: Annotated[Any, AfterValidator(_signer)] = None
+
+    assertion: Callable[[AssertionContext], Any] | None = None
+    assertion_file: Path | None = None
+    assertion_type: str = JWT_BEARER
+    assertion_audience: str | None = None
+    assertion_lifetime: Annotated[int, Field(ge=1, le=600)] = 60
+    assertion_claims: Annotated[dict[str, Any], AfterValidator(_claims)] = Field(default_factory=dict)
+    assertion_typ: Annotated[str, Field(min_length=0), AfterValidator(_header_word)] = "client-authentication+jwt"
+
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
+
+    scope: _Scopes = ()
+    resource: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_resources)] = ()
+    audience: _Strings = ()
+    parameters: Annotated[dict[str, str], AfterValidator(_further_parameters)] = Field(default_factory=dict, repr=False)
+    required_scopes: _Scopes = ()
+
+    dpop: bool = False
+    dpop_key_file: Path | None = None
+    dpop_alg: _SigningAlg | None = None
+
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_origins)] = ()
+
+    ca_file: Path | None = None
+    proxy: _Secret = Field(default=None, repr=False)
+    allow_insecure_tls: StrictBool = False
+
+    renew_before: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 300.0
+    timeout: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 10.0
+    default_lifetime: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 300.0
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            # Secrets are wrapped before anything can fail, so that no frame of a traceback holds them in clear.
+            for name in SECRET_FIELDS & values.keys():
+                if values[name]:
+                    values[name] = _to_secret(values[name])
+            try:
+                super().__init__(**values)
+                faults = _cross_faults(self, frozenset(), "")
+            except ValidationError as error:
+                faults = faults_of(error, values, "")
+            if faults:
+                raise ConfigurationError(faults=faults)
+
+    def origins(self) -> frozenset[Origin]:
+        """Return the origins that the token may go to: the allowed ones, or that of `base_url`."""
+        urls = self.allowed_origins or ((self.base_url,) if self.base_url else ())
+        return frozenset(parse_origin(url) for url in urls)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a client's configuration is not pickled, since it may hold secrets: read it in each process")
+
+
+def validate_client(values: Mapping[str, Any], place: str) -> tuple[ClientConfig | None, list[ConfigurationFault]]:
+    """Return the configuration that `values` describe, or None and everything that is wrong with them."""
+    try:
+        return ClientConfig(**values), []
+    except ConfigurationError as error:
+        return None, [
+            ConfigurationFault(place=f"{place}.{fault.place}" if fault.place else place, message=fault.message)
+            for fault in error.faults
+        ]
+
+
+def faults_of(error: ValidationError, values: Mapping[str, Any], place: str) -> list[ConfigurationFault]:
+    """Return what is wrong, field by field, and then what of the rest does not go together."""
+    faults: list[ConfigurationFault] = []
+    bad: set[str] = set()
+    for one in error.errors(include_url=False, include_input=False, include_context=False):
+        location = [str(part) for part in one["loc"]]
+        bad.update(location[:1])
+        faults.append(ConfigurationFault(place=".".join(location), message=_message(one["type"], one["msg"], location)))
+    known = {name: value for name, value in values.items() if name not in bad}
+    partial = ClientConfig.model_construct(**known)
+    return faults + _cross_faults(partial, frozenset(bad), place)
+
+
+def _message(kind: str, text: str, location: list[str]) -> str:
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(location[0], list(ClientConfig.model_fields), n=1)
+        return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+    if kind == "missing":
+        return "is missing"
+    return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def _cross_faults(config: ClientConfig, bad: frozenset[str], place: str) -> list[ConfigurationFault]:
+    """Return what does not go together. Settings in `bad` have a fault of their own and are not spoken of again."""
+    faults: list[ConfigurationFault] = []
+
+    def fault(field: str, message: str) -> None:
+        if field not in bad:
+            faults.append(ConfigurationFault(place=f"{place}{field}", message=message))
+
+    def given(*fields: str) -> list[str]:
+        return [field for field in fields if getattr(config, field) is not None or field in bad]
+
+    if not given("issuer", "token_endpoint"):
+        fault("issuer", "is missing: give issuer, or token_endpoint where there is no metadata to discover")
+    secrets = given("client_secret", "client_secret_file")
+    keys = given("private_key", "private_key_file", "signer")
+    assertions = given("assertion", "assertion_file")
+    certificates = given("certificate_file")
+    method = config.auth_method
+    sources = secrets + keys + assertions + ([] if method else certificates)
+    if len(sources) > 1:
+        fault(
+            sources[1], f"is a second credential beside {sources[0]}: a client has one (RFC 6749 §2.3), remove either"
+        )
+    if not (secrets or keys or assertions or certificates):
+        fault(
+            "client_secret",
+            "no credential: give client_secret, client_secret_file, private_key, private_key_file, assertion_file or "
+            "certificate_file",
+        )
+    elif method is not None and "auth_method" not in bad:
+        needed = {
+            "client_secret_basic": secrets,
+            "client_secret_post": secrets,
+            "client_secret_jwt": secrets,
+            "private_key_jwt": keys + assertions,
+            "tls_client_auth": certificates,
+            "self_signed_tls_client_auth": certificates,
+        }[method]
+        if not needed:
+            wanted = {"c": "client_secret", "p": "private_key or assertion_file", "t": "certificate_file"}
+            wanted["s"] = "certificate_file"
+            fault("auth_method", f"{method} needs {wanted[method[0]]}, which is not given")
+        elif method.endswith("tls_client_auth") and (secrets or keys or assertions):
+            fault("auth_method", f"{method} takes no other credential: remove {(secrets + keys + assertions)[0]}")
+    signs = bool(keys) or method == "client_secret_jwt"
+    if signs and not given("issuer", "assertion_audience"):
+        fault("assertion_audience", "is missing: without an issuer, say whom the assertion is for (RFC 7523 §3)")
+    if config.signing_alg is not None and "signing_alg" not in bad:
+        if keys and config.signing_alg not in ASYMMETRIC_ALGORITHMS:
+            fault("signing_alg", f"{config.signing_alg} signs with a shared secret, and private_key_jwt with a key")
+        if method == "client_secret_jwt" and config.signing_alg in ASYMMETRIC_ALGORITHMS:
+            fault("signing_alg", f"client_secret_jwt signs with HS256, HS384 or HS512, not with {config.signing_alg}")
+    if given("private_key_password") and not given("private_key", "private_key_file"):
+        fault("private_key_password", "there is no private_key or private_key_file that it could open")
+    if given("certificate_key_file") and not certificates:
+        fault("certificate_key_file", "there is no certificate_file that it belongs to")
+    if config.basic_encoding == "raw" and ":" in str(getattr(config, "client_id", "") or ""):
+        fault("client_id", "has a colon in it, which basic_encoding = raw cannot carry (RFC 7617 §2)")
+    if config.dpop_alg is not None and config.dpop_key_file is None and config.dpop_alg != "ES256":
+        fault("dpop_alg", "a key made by us signs with ES256: give dpop_key_file for another algorithm")
+    if not config.dpop and given("dpop_key_file"):
+        fault("dpop_key_file", "is given, but dpop is not true: set dpop = true, or remove it")
+    missing = set(config.required_scopes or ()) - set(config.scope or ()) if config.scope else set()
+    if missing and not {"scope", "required_scopes"} & bad:
+        fault("required_scopes", f"{' '.join(sorted(missing))} is required, but scope does not ask for it")
+    return faults

@@ -1,0 +1,105 @@
+"""Credential files: opened once, checked on the open descriptor, read again when they change."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from .core.signing import KeyFault
+from .errors import ConfigurationError
+
+__all__ = ["FileFault", "WatchedFile", "file_signature", "read_file"]
+
+LARGEST_FILE = 64 * 1024
+
+logger = logging.getLogger("tokenvalet")
+_T = TypeVar("_T")
+Signature = tuple[int, int, int]
+
+
+class FileFault(ValueError):
+    """A file that cannot be used. The text says why, and shows nothing of its content."""
+
+
+def read_file(path: Path, *, private: bool) -> tuple[bytes, Signature]:
+    """Return a file's content, at most 64 KiB, and what tells that it has changed.
+
+    A private file that others can read is warned of, since mounts of Kubernetes are like that; symlinks are followed.
+
+    Raises:
+        FileFault: it cannot be read, is no regular file, or is too large.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        raise FileFault(f"{path} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileFault(f"{path} is no regular file")
+        if status.st_size > LARGEST_FILE:
+            raise FileFault(f"{path} has more than {LARGEST_FILE} bytes: is it the right file?")
+        if private and os.name == "posix" and status.st_mode & 0o077:
+            logger.warning("%s can be read by others on this machine: chmod 600 it", path)
+        return file.read(LARGEST_FILE), (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def file_signature(path: Path) -> Signature | None:
+    """Return what tells whether a file has changed, or None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class WatchedFile(Generic[_T]):
+    """A file and what was made of it. A change on disk is taken over; one that cannot be used leaves the old in force."""
+
+    __slots__ = ("_lock", "_parse", "_signature", "_value", "path")
+
+    def __init__(self, path: Path, parse: Callable[[bytes], _T]) -> None:
+        """Read the file at once. Raises FileFault or KeyFault where it cannot be used."""
+        self.path = path
+        self._parse = parse
+        self._lock = threading.Lock()
+        content, self._signature = read_file(path, private=True)
+        self._value = parse(content)
+
+    def __call__(self) -> _T:
+        """Return what the file holds now, or held when it was last usable."""
+        if file_signature(self.path) != self._signature:
+            with self._lock:
+                self._reload()
+        return self._value
+
+    def _reload(self) -> None:
+        if file_signature(self.path) == self._signature:
+            return
+        try:
+            content, signature = read_file(self.path, private=True)
+            self._value = self._parse(content)
+            self._signature = signature
+        except (FileFault, KeyFault) as fault:
+            logger.warning("%s has changed and cannot be used (%s); the former one stays in force", self.path, fault)
+
+
+def read_assertion(path: Path) -> str:
+    """Return the client assertion in a file that somebody else writes and rotates; read anew each time.
+
+    Raises:
+        ConfigurationError: it cannot be read, or does not look like a JWT.
+    """
+    try:
+        content, _ = read_file(path, private=True)
+    except FileFault as fault:
+        raise ConfigurationError(f"assertion_file: {fault}", code="credential_unavailable") from None
+    text = content.decode("ascii", "replace").strip()
+    if text.count(".") != 2 or not all(text.split(".")) or not text.isascii() or any(ch.isspace() for ch in text):
+        raise ConfigurationError(f"assertion_file: {path} does not hold a signed JWT", code="credential_unavailable")
+    return text

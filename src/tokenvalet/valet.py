@@ -1,0 +1,392 @@
+"""TokenValet: from names to tokens and HTTP clients, and the life and death of all that in a process."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+
+from .backchannel import Backchannel, HttpBackchannel
+from .config import ClientConfig
+from .configuration_sources import settings_from_dict, settings_from_env, settings_from_toml
+from .core.dpop import NonceStore
+from .core.token import AccessToken, TokenParameters
+from .directory import Directory
+from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
+from .named_client import Clock, NamedClient, Surroundings, system_clock
+from .observe import Observer, Observers
+from .renewal import DEFAULT_CAPACITY, Renewer
+from .tls import TlsContexts
+from .waiting import wait, wait_async
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .clients.pools import Pools
+
+__all__ = ["Resolver", "TokenValet"]
+
+DEFAULT_NAME = "default"
+MOST_RESOLVED = 131_072
+# What a client's configuration decides, or what would let requests go past the token.
+_NOT_FOR_A_CLIENT = {
+    "auth": "the client sets the Authorization header itself",
+    "verify": "configure ca_file, or allow_insecure_tls",
+    "cert": "configure certificate_file",
+    "proxy": "configure proxy",
+    "mounts": "hand over transport= to have it wrapped",
+    "trust_env": "configure proxy = environment",
+    "http1": "hand over transport= to have it wrapped",
+    "http2": "hand over transport= to have it wrapped",
+    "limits": "hand over transport= to have it wrapped",
+}
+
+Resolver = Callable[[str], ClientConfig | None]
+
+
+class TokenValet:
+    """Keeps the access tokens of named clients, and hands out HTTP clients that carry them.
+
+    Safe to use from threads, coroutines and several event loops at once; make one per process and close it at the end.
+
+    Args:
+        configs: the clients: a mapping of names to configurations, or one configuration, named by its `name`.
+        resolver: asked for clients that are not known, by name; returns None for those that there are not. What it
+            returned is kept until `remove_client`, the least recently used going first.
+        observers: callables that are told every `Event`; called on the thread where it happens, so they must be quick.
+        clock: reads the clocks, for tests that move time.
+        backchannel: carries the token requests, for tests without a network.
+        capacity: how many tokens are kept; the least recently used go first.
+
+    Raises:
+        ConfigurationError: with everything that is wrong with all clients.
+    """
+
+    def __init__(
+        self,
+        *configs: ClientConfig | Mapping[str, ClientConfig],
+        resolver: Resolver | None = None,
+        observers: Iterable[Observer] = (),
+        clock: Clock = system_clock,
+        backchannel: Backchannel | None = None,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> None:
+        told = Observers(observers)
+        self._around = Surroundings(
+            clock=clock,
+            backchannel=backchannel if backchannel is not None else HttpBackchannel(),
+            directory=Directory(told),
+            tls=TlsContexts(),
+            nonces=NonceStore(),
+            observers=told,
+            stopping=threading.Event(),
+        )
+        self._renewer = Renewer(clock, told, capacity=capacity)
+        self._resolver = resolver
+        self._clients: dict[str, NamedClient] = {}
+        self._resolved: OrderedDict[str, None] = OrderedDict()
+        self._pools: dict[tuple[str, str], Pools] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._add_all(_by_name(configs))
+        _VALETS.add(self)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """Return a valet for the clients in a TOML file. `options` are those of the constructor.
+
+        Raises:
+            ConfigurationError: with everything that is wrong, each fault with its place.
+        """
+        return cls(settings_from_toml(path, os.environ if environ is None else environ).clients, **options)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """Return a valet for the clients in variables such as ``TOKENVALET__CLIENTS__M2M__CLIENT_ID``."""
+        return cls(settings_from_env(os.environ if environ is None else environ).clients, **options)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], **options: Any) -> Self:
+        """Return a valet for ``{"clients": {name: {...}}}``, as TOML would give it."""
+        return cls(settings_from_dict(document).clients, **options)
+
+    def client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        transport: Any = None,
+        **options: Any,
+    ) -> httpx2.Client:
+        """Return an `httpx2.Client` for a named client: pointed at its `base_url`, carrying its tokens.
+
+        Cheap: all of one name share their connections. Closing it closes nothing that others use.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing request, returns the `TokenParameters` of its token, or None.
+            transport: an `httpx2.BaseTransport` to send with, in the place of the shared connections.
+            options: whatever else `httpx2.Client` takes.
+        """
+        import httpx2
+
+        return httpx2.Client(**self._client_options(name, httpx2, customize, transport, options))
+
+    def async_client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        transport: Any = None,
+        **options: Any,
+    ) -> httpx2.AsyncClient:
+        """Return an `httpx2.AsyncClient` for a named client, as `client` does; for asyncio and trio."""
+        import httpx2
+
+        return httpx2.AsyncClient(**self._client_options(name, httpx2, customize, transport, options))
+
+    def transport(
+        self,
+        name: str | None = None,
+        library: ModuleType | None = None,
+        *,
+        inner: Any = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> Any:
+        """Return a transport for an HTTP client of your own, sync or async.
+
+        Args:
+            name: the client's name.
+            library: the module `httpx2` (the default) or `httpx`.
+            inner: a transport of that library to send with, in the place of the shared connections.
+            customize: as for `client`.
+        """
+        import httpx2
+
+        from .clients.httpx_shell import transport_for
+
+        library = library if library is not None else httpx2
+        if not all(
+            hasattr(library, needed) for needed in ("BaseTransport", "AsyncBaseTransport", "Request", "Headers")
+        ):
+            raise ConfigurationError("transport: library is the module httpx2 or httpx", code="unknown_library")
+        client = self._named(name)
+        return transport_for(
+            library, client, self._renewer, self._pools_of(client, library), inner=inner, customize=customize
+        )
+
+    def token(
+        self,
+        name: str | None = None,
+        *,
+        scope: str | Iterable[str] | None = None,
+        resource: str | Iterable[str] | None = None,
+        audience: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        force_renewal: bool = False,
+    ) -> AccessToken:
+        """Return an access token, by hand. Blocks while one is got; the arguments are those of `TokenParameters`.
+
+        Raises:
+            TokenValetError: why there is none.
+        """
+        ticket = self._named(name).ticket(_asked(scope, resource, audience, parameters, force_renewal))
+        return wait(self._renewer.get(ticket))
+
+    async def async_token(
+        self,
+        name: str | None = None,
+        *,
+        scope: str | Iterable[str] | None = None,
+        resource: str | Iterable[str] | None = None,
+        audience: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        force_renewal: bool = False,
+    ) -> AccessToken:
+        """Return an access token, by hand, without blocking the event loop. Otherwise as `token`."""
+        ticket = self._named(name).ticket(_asked(scope, resource, audience, parameters, force_renewal))
+        return await wait_async(self._renewer.get(ticket))
+
+    def invalidate(self, name: str | None = None) -> None:
+        """Throw away all tokens of a client, whatever they were asked for with: the next use gets new ones."""
+        self._named(name).generation += 1
+
+    def add_client(self, name: str, config: ClientConfig) -> None:
+        """Add a client at run time, or replace the one of that name, whose tokens are not used any more.
+
+        Raises:
+            ConfigurationError: with everything that is wrong with it.
+        """
+        self._check_open()
+        self._add_all({name: config})
+
+    def remove_client(self, name: str) -> None:
+        """Remove a client at run time. HTTP clients that were made for it go on until they are closed."""
+        with self._lock:
+            self._clients.pop(name, None)
+            self._resolved.pop(name, None)
+            pools = [self._pools.pop(key) for key in list(self._pools) if key[0] == name]
+        for one in pools:
+            one.close()
+
+    def close(self) -> None:
+        """End it all: renewals under way, connections, threads. Whoever waits gets a ValetClosedError.
+
+        Connections of event loops that still run are closed there soon; `aclose` waits for those of its own loop.
+        """
+        for pools in self._end():
+            pools.close()
+
+    async def aclose(self) -> None:
+        """As `close`, and wait until the connections of the running event loop are closed."""
+        for pools in self._end():
+            await pools.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<TokenValet with {len(self._clients)} clients>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a valet is not pickled: make one in each process, from the same configuration")
+
+    def _end(self) -> list[Pools]:
+        with self._lock:
+            self._closed = True
+            pools, self._pools = list(self._pools.values()), {}
+        self._around.stopping.set()
+        self._renewer.close()
+        self._around.backchannel.close()
+        return pools
+
+    def _add_all(self, configs: Mapping[str, ClientConfig]) -> None:
+        faults: list[ConfigurationFault] = []
+        made: dict[str, NamedClient] = {}
+        for name, config in configs.items():
+            client, wrong = NamedClient.make(name, config, self._around, f"clients.{name}")
+            faults += wrong
+            if client is not None:
+                made[name] = client
+        if faults:
+            raise ConfigurationError(faults=faults)
+        for name, client in made.items():
+            former = self._clients.get(name)
+            if former is not None:
+                client.generation = former.generation + 1
+                self.remove_client(name)
+        with self._lock:
+            self._clients.update(made)
+
+    def _named(self, name: str | None) -> NamedClient:
+        if name is None:
+            name = next(iter(self._clients)) if len(self._clients) == 1 else DEFAULT_NAME
+        client = self._clients.get(name)
+        if client is None:
+            client = self._resolve(name)
+        if self._closed:
+            self._check_open()
+        return client
+
+    def _resolve(self, name: str) -> NamedClient:
+        config = self._resolver(name) if self._resolver is not None else None
+        if config is None:
+            near = difflib.get_close_matches(name, list(self._clients)[:1000], n=1)
+            known = ", ".join(sorted(self._clients)[:10]) or "none"
+            hint = f"did you mean {near[0]!r}?" if near else f"known clients: {known}"
+            raise ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")
+        self._add_all({name: config})
+        with self._lock:
+            self._resolved[name] = None
+            leaving = []
+            while len(self._resolved) > MOST_RESOLVED:
+                leaving.append(self._resolved.popitem(last=False)[0])
+        for one in leaving:
+            self.remove_client(one)
+        return self._clients[name]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValetClosedError("the valet is closed: ask it for tokens and clients before it is, or make a new one")
+
+    def _client_options(
+        self, name: str | None, library: ModuleType, customize: Any, inner: Any, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        for option in _NOT_FOR_A_CLIENT.keys() & options.keys():
+            raise ConfigurationError(
+                f"client(): {option}= cannot be given here: {_NOT_FOR_A_CLIENT[option]}", code="unfit_client_option"
+            )
+        client = self._named(name)
+        options.setdefault("base_url", client.config.base_url or "")
+        return {**options, "transport": self.transport(client.name, library, inner=inner, customize=customize)}
+
+    def _pools_of(self, client: NamedClient, library: ModuleType) -> Pools:
+        key = (client.name, library.__name__)
+        pools = self._pools.get(key)
+        if pools is None:
+            from .clients.pools import Pools
+
+            with self._lock:
+                pools = self._pools.setdefault(key, Pools(client, library))
+        return pools
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._around.tls.after_fork()
+        self._around.directory.after_fork()
+        self._around.backchannel.after_fork()
+        self._renewer.after_fork()
+        for pools in self._pools.values():
+            pools.after_fork()
+
+
+def _asked(
+    scope: str | Iterable[str] | None,
+    resource: str | Iterable[str] | None,
+    audience: str | Iterable[str] | None,
+    parameters: Mapping[str, str] | None,
+    force_renewal: bool,
+) -> TokenParameters | None:
+    if scope is None and resource is None and audience is None and not parameters and not force_renewal:
+        return None
+    return TokenParameters(
+        scope=scope, resource=resource, audience=audience, parameters=parameters, force_renewal=force_renewal
+    )
+
+
+def _by_name(configs: tuple[ClientConfig | Mapping[str, ClientConfig], ...]) -> dict[str, ClientConfig]:
+    named: dict[str, ClientConfig] = {}
+    for one in configs:
+        pairs = one.items() if isinstance(one, Mapping) else [(one.name or DEFAULT_NAME, one)]
+        for name, config in pairs:
+            if name in named:
+                raise ConfigurationError(f"there are two clients named {name!r}: give one another name")
+            named[name] = config
+    return named
+
+
+_VALETS: weakref.WeakSet[TokenValet] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for valet in list(_VALETS):
+        valet._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
