@@ -39,9 +39,13 @@ _T = TypeVar("_T")
 Clock = Callable[[], Moment]
 
 
-def system_clock() -> Moment:
-    """Return the clocks of this machine."""
-    return Moment(time.monotonic(), time.time())
+def system_clock(
+    _new: Callable[..., Moment] = tuple.__new__,
+    _monotonic: Callable[[], float] = time.monotonic,
+    _wall: Callable[[], float] = time.time,
+) -> Moment:
+    """Return the clocks of this machine. Read for every call, hence the look-ups that are made beforehand."""
+    return _new(Moment, (_monotonic(), _wall()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,16 +56,18 @@ Observer = Callable[[Event], None]
 
 
 class Observers:
-    """The listeners of one valet."""
+    """The listeners of one valet.
 
-    __slots__ = ("_listeners",)
+    Attributes:
+        every_call: whether anybody listens to what happens with every call: a listener, or a log that was at DEBUG when
+            the valet was made. Where nobody does, a call costs no event.
+    """
+
+    __slots__ = ("_listeners", "every_call")
 
     def __init__(self, listeners: Iterable[Observer] = ()) -> None:
         self._listeners = tuple(listeners)
-
-    def __bool__(self) -> bool:
-        """Whether anybody listens to what is told for every call."""
-        return bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+        self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
 
     def tell(self, event: Event) -> None:
         """Tell all listeners."""

@@ -112,7 +112,7 @@ class Renewer:
         force = ticket.force
         token = None if force else self.fresh(ticket)
         if token is not None:
-            if self._observers:
+            if self._observers.every_call:
                 self._tell("cache_hit", ticket, seconds=token.seconds_left(self._clock()))
             return token
         with self._lock:
@@ -144,7 +144,7 @@ class Renewer:
                 waiting = self._waiting(ticket, entry, renewal, now)
         if started is not None:
             self._submit(ticket, started)
-        if self._observers:
+        if self._observers.every_call:
             for name, cause in told:
                 self._tell(name, ticket, cause=cause)
         return waiting

@@ -58,18 +58,25 @@ def _transport_class(library: ModuleType) -> Any:
     return _class_for(library)
 
 
+class _Hop(Hop):
+    __slots__ = ("stream",)
+    stream: Any
+
+    def replayable(self) -> bool:
+        return _is_replayable(self.stream)
+
+
 class _Preparation:
     """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
 
-    __slots__ = ("abroad", "headers", "hop", "ticket")
+    __slots__ = ("headers", "hop", "ticket")
 
     def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
         self.headers = request.headers.raw
-        self.abroad = origin not in client.guard.allowed or not origin.is_safe
         self.ticket: Ticket | None = None
         self.hop: Hop | None = None
         extensions = request.extensions
-        if self.abroad:
+        if origin not in client.guard.allowed or not origin.is_safe:
             if REDIRECTED not in extensions:
                 client.guard.check(origin)
             if _has_body(self.headers):
@@ -79,7 +86,8 @@ class _Preparation:
                     code="redirect_abroad_refused",
                 )
             return
-        if request.url.userinfo:
+        url = request.url
+        if url.userinfo:
             raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
         for name, _ in self.headers:
             if name.lower() in _OWN_HEADERS:
@@ -98,8 +106,10 @@ class _Preparation:
                 code="invalid_token_parameters",
             )
         self.ticket = client.ticket(parameters)
-        path = request.url.raw_path.decode("ascii").partition("?")[0]
-        self.hop = Hop(request.method, origin, path, functools.partial(_is_replayable, request.stream))
+        # The path is only looked at for proofs, and costs more than the rest of a hop.
+        path = url.raw_path.decode("ascii").partition("?")[0] if client.credentials.proof_key is not None else ""
+        self.hop = hop = _Hop(request.method, origin, path)
+        hop.stream = request.stream
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -189,6 +199,8 @@ def _class_for(library: Any) -> Any:
             self._pools = pools
             self._inner = inner
             self._customize = customize
+            # The few spellings in which allowed origins come, so that they are worked out once.
+            self._origins: dict[tuple[str, bytes, int | None], Origin] = {}
 
         def __repr__(self) -> str:
             return f"<ValetTransport of client {self._client.name!r}>"
@@ -197,8 +209,9 @@ def _class_for(library: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
             if prepared.ticket is None or prepared.hop is None:
-                return self._after(request, self._send(request, prepared.abroad))
+                return self._after(request, self._send(request, True))
             token = wait(self._renewer.get(prepared.ticket))
+            observers = self._client.around.observers
             flow = api_call(token, prepared.hop, self._client.around.nonces)
             step: Any = next(flow)
             response: Any = None
@@ -206,10 +219,11 @@ def _class_for(library: Any) -> Any:
                 while True:
                     if isinstance(step, Send):
                         if response is not None:
+                            self._tell("call_retried", cause=step.reason)
                             _discard(response)
-                        self._tell_retry(step)
                         response = self._send(self._dressed(request, prepared, step), False)
-                        self._tell_sent(request, response)
+                        if observers.every_call:
+                            self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:
                         step = flow.send(self._settle(prepared.ticket, step, response))
@@ -224,11 +238,12 @@ def _class_for(library: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
             if prepared.ticket is None or prepared.hop is None:
-                return self._after(request, await self._send_async(request, prepared.abroad))
+                return self._after(request, await self._send_async(request, True))
             ticket = prepared.ticket
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = await wait_async(token)
+            observers = self._client.around.observers
             flow = api_call(token, prepared.hop, self._client.around.nonces)
             step: Any = next(flow)
             response: Any = None
@@ -236,10 +251,11 @@ def _class_for(library: Any) -> Any:
                 while True:
                     if isinstance(step, Send):
                         if response is not None:
+                            self._tell("call_retried", cause=step.reason)
                             await _discard_async(response)
-                        self._tell_retry(step)
                         response = await self._send_async(self._dressed(request, prepared, step), False)
-                        self._tell_sent(request, response)
+                        if observers.every_call:
+                            self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:
                         step = flow.send(await self._settle_async(ticket, step, response))
@@ -262,7 +278,12 @@ def _class_for(library: Any) -> Any:
 
         def _prepare(self, request: Any) -> _Preparation:
             url = request.url
-            origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
+            address = (url.scheme, url.raw_host, url.port)
+            origin = self._origins.get(address)
+            if origin is None:
+                origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
+                if origin in self._client.guard.allowed:
+                    self._origins[address] = origin
             try:
                 return _Preparation(self._client, request, origin, self._customize)
             except TokenValetError as error:
@@ -273,9 +294,11 @@ def _class_for(library: Any) -> Any:
             headers = [*prepared.headers, (b"Authorization", step.authorization)]
             if step.proof is not None:
                 headers.append((b"DPoP", step.proof))
-            return library.Request(
-                request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
-            )
+            # A shallow copy: the constructor would work out anew all that the caller's request has already.
+            twin = library.Request.__new__(type(request))
+            twin.__dict__.update(request.__dict__)
+            twin.headers = library.Headers(headers)
+            return twin
 
         def _send(self, request: Any, abroad: bool) -> Any:
             if self._inner is not None:
@@ -353,14 +376,9 @@ def _class_for(library: Any) -> Any:
             event = Event(name=name, client=self._client.name, cause=cause, code=code, detail=detail)
             self._client.around.observers.tell(event)
 
-        def _tell_retry(self, step: Send) -> None:
-            if step.reason:
-                self._tell("call_retried", cause=step.reason)
-
         def _tell_sent(self, request: Any, response: Any) -> None:
-            if self._client.around.observers:
-                path = shown(request.url.raw_path.decode("ascii").partition("?")[0], 128)
-                self._tell("call_sent", detail=f"{request.method} {path} {response.status_code}")
+            path = shown(request.url.raw_path.decode("ascii").partition("?")[0], 128)
+            self._tell("call_sent", detail=f"{request.method} {path} {response.status_code}")
 
     return ValetTransport
 

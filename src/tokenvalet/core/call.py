@@ -19,15 +19,21 @@ __all__ = ["Answer", "Hop", "NeedToken", "Rejected", "Send", "api_call"]
 
 
 class Hop:
-    """One request on its way to an allowed origin; `path` is byte for byte what goes into the request line."""
+    """One request on its way to an allowed origin; `path` is byte for byte what goes into the request line.
 
-    __slots__ = ("method", "origin", "path", "replayable")
+    Each HTTP library has a subclass of its own, which knows whether the body can be sent twice.
+    """
 
-    def __init__(self, method: str, origin: Origin, path: str, replayable: Callable[[], bool]) -> None:
+    __slots__ = ("method", "origin", "path")
+
+    def __init__(self, method: str, origin: Origin, path: str) -> None:
         self.method = method
         self.origin = origin
         self.path = path
-        self.replayable = replayable
+
+    def replayable(self) -> bool:
+        """Whether the body, if there is one, can be sent a second time."""
+        raise NotImplementedError
 
 
 class NeedToken:

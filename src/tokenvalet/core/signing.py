@@ -86,23 +86,21 @@ _PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519Pr
 
 
 class SigningKey:
-    """A private key and the one algorithm that it signs with."""
+    """A private key and the one algorithm that it signs with; `sign` returns a signature of bytes in JOSE form."""
 
-    __slots__ = ("_sign", "alg", "key_id", "public_jwk")
+    __slots__ = ("alg", "key_id", "public_jwk", "sign")
+
+    sign: Callable[[bytes], bytes]
 
     def __init__(self, key: _PrivateKey, *, alg: str | None = None, key_id: str | None = None) -> None:
         self.public_jwk: Mapping[str, str]
         if isinstance(key, ec.EllipticCurvePrivateKey):
-            self.alg, self.public_jwk, self._sign = _ec_parts(key, alg)
+            self.alg, self.public_jwk, self.sign = _ec_parts(key, alg)
         elif isinstance(key, rsa.RSAPrivateKey):
-            self.alg, self.public_jwk, self._sign = _rsa_parts(key, alg)
+            self.alg, self.public_jwk, self.sign = _rsa_parts(key, alg)
         else:
-            self.alg, self.public_jwk, self._sign = _okp_parts(key, alg)
+            self.alg, self.public_jwk, self.sign = _okp_parts(key, alg)
         self.key_id = key_id
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the signature of `data` in JOSE form."""
-        return self._sign(data)
 
     def __repr__(self) -> str:
         return f"<SigningKey {self.alg} kid={self.key_id!r}>"

@@ -174,7 +174,8 @@ class AccessToken:
 
     def is_fresh(self, now: Moment) -> bool:
         """Whether it is neither due nor expired."""
-        return now.monotonic < self.due.monotonic and now.wall < self.due.wall
+        due = self.due
+        return now[0] < due[0] and now[1] < due[1]
 
     def is_expired(self, now: Moment) -> bool:
         """Whether one of the clocks says that its life is over."""
