@@ -1,0 +1,1 @@
+"""tokenvalet against an authorization server and an API that we did not write."""
