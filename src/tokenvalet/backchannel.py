@@ -26,6 +26,7 @@ __all__ = ["Backchannel", "HttpBackchannel", "proxy_for"]
 
 LARGEST_BODY = 1024 * 1024
 KEEP_ALIVE = 5.0
+UNUSED_SECONDS = 900.0  # longer than any request may take
 
 
 class Backchannel(Protocol):
@@ -50,7 +51,7 @@ class HttpBackchannel:
     """Token requests over HTTP/1.1, one pool of connections for each TLS identity and proxy."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[int, str | None], tuple[TlsIdentity | None, httpcore2.ConnectionPool]] = {}
+        self._pools: dict[tuple[int, str | None], _Pool] = {}
         self._left_behind: list[Any] = []
         self._lock = threading.Lock()
         self._backend = _DeadlineBackend()
@@ -86,8 +87,8 @@ class HttpBackchannel:
         """Close all connections."""
         with self._lock:
             pools, self._pools = list(self._pools.values()), {}
-        for _, pool in pools:
-            pool.close()
+        for pool in pools:
+            pool.connections.close()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child. The parent's connections are kept from being collected, and not touched."""
@@ -99,17 +100,32 @@ class HttpBackchannel:
         key = (id(identity), proxy)
         with self._lock:
             known = self._pools.get(key)
-            if known is not None and known[0] is identity:
-                return known[1]
-            pool = httpcore2.ConnectionPool(
+            if known is not None and known.identity is identity:
+                known.used = time.monotonic()
+                return known.connections
+            # A certificate that was rotated leaves a pool behind that nobody will ask for again.
+            unused = [one for one, pool in self._pools.items() if time.monotonic() - pool.used > UNUSED_SECONDS]
+            leaving = [self._pools.pop(one) for one in unused]
+            connections = httpcore2.ConnectionPool(
                 ssl_context=identity.context if identity is not None else None,
                 proxy=_proxy(proxy) if proxy is not None else None,
                 max_connections=None,
                 keepalive_expiry=KEEP_ALIVE,
                 network_backend=self._backend,
             )
-            self._pools[key] = (identity, pool)
-            return pool
+            self._pools[key] = _Pool(identity, connections)
+        for pool in leaving:
+            pool.connections.close()
+        return connections
+
+
+class _Pool:
+    __slots__ = ("connections", "identity", "used")
+
+    def __init__(self, identity: TlsIdentity | None, connections: httpcore2.ConnectionPool) -> None:
+        self.identity = identity
+        self.connections = connections
+        self.used = time.monotonic()
 
 
 def proxy_for(url: str, proxy: Secret | None) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -64,28 +65,87 @@ class AssertionContext:
     lifetime: int
 
 
-def _to_secret(value: Any) -> Any:
+class _Unusable:
+    """Stands for a secret that cannot be used, so that what was given is in no frame when the fault is told."""
+
+    __slots__ = ("fault",)
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+
+def _wrapped(value: Any, *, binary: bool = False) -> Any:
+    """Return a secret as `Secret`, however it was given, or `_Unusable`; never raises. What is no secret stays as it is.
+
+    `binary`: it may have bytes in it that are no UTF-8, as PKCS#12 has.
+    """
     if isinstance(value, SecretStr | SecretBytes):
         value = value.get_secret_value()
     if isinstance(value, Mapping):
-        value = json.dumps(dict(value))
-    if isinstance(value, str | bytes):
-        if not value:
-            raise ValueError("is empty")
-        return Secret(value)
+        try:
+            value = json.dumps(dict(value))
+        except (TypeError, ValueError, RecursionError):
+            return _Unusable("is a table that cannot be written as JSON: give the JWK as its members")
+    if isinstance(value, str | bytes | bytearray):
+        value = Secret(value if isinstance(value, str) else bytes(value))
+    if not isinstance(value, Secret):
+        return value
+    if not value:
+        return _Unusable("is empty")
+    try:
+        value.reveal().encode("utf-8", "surrogateescape" if binary else "strict")
+    except UnicodeEncodeError:
+        return _Unusable("is not UTF-8")
     return value
 
 
-def _a_secret(value: Any) -> Secret:
-    if not isinstance(value, Secret):
+def _a_secret(value: Any) -> Secret | None:
+    if isinstance(value, _Unusable):
+        raise ValueError(value.fault)
+    if value is not None and not isinstance(value, Secret):
         raise ValueError("should be a string")
     return value
 
 
 def _a_secret_or_callable(value: Any) -> Any:
-    if not callable(value) and not isinstance(value, Secret):
+    if not isinstance(value, _Unusable) and callable(value):
+        return value
+    if value is not None and not isinstance(value, Secret | _Unusable):
         raise ValueError("should be a string, or a callable that returns one")
+    return _a_secret(value)
+
+
+def _a_proxy(value: Any) -> Secret | None:
+    secret = _a_secret(value)
+    if secret is not None and secret.reveal() != ENVIRONMENT_PROXY and not _is_proxy_url(secret.reveal()):
+        raise ValueError(f"should be {ENVIRONMENT_PROXY}, or the URL of a proxy such as http://proxy.example.org:3128")
+    return secret
+
+
+def _is_proxy_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _a_path(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value:
+            raise ValueError("is empty")
+        if "-----BEGIN" in value or value.lstrip()[:1] == "{" or any(ch in value for ch in "\0\r\n"):
+            raise ValueError("is the content of a file, it seems: give its path, or use the setting without _file")
     return value
+
+
+def _masked(value: Any) -> str | None:
+    return None if value is None else "**********"
+
+
+def _kind(value: Any) -> str | None:
+    # What a callable or a signer shows of itself is not ours to trust: functools.partial shows its arguments.
+    return None if value is None else f"<{type(value).__name__}>"
 
 
 def _words(value: Any) -> Any:
@@ -129,8 +189,8 @@ def _base_url(value: str) -> str:
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         _safe_origin(value)
-        if value.rstrip("/").count("/") > 2:
-            raise ValueError(f"{shown(value, 128)!r} has a path: an origin is scheme, host and port only")
+        if value.rstrip("/").count("/") > 2 or "?" in value or "#" in value:
+            raise ValueError(f"{shown(value, 128)!r} is more than an origin, which is scheme, host and port only")
     return values
 
 
@@ -164,13 +224,18 @@ def _header_word(value: str) -> str:
 
 
 def _signer(value: Any) -> Any:
-    if not isinstance(value, Signer):
+    if value is not None and not isinstance(value, Signer):
         raise ValueError("should have alg, public_jwk, key_id and sign(bytes), as tokenvalet.Signer says")
     return value
 
 
-_Secret = Annotated[Any, BeforeValidator(_to_secret), AfterValidator(_a_secret), PlainSerializer(str)]
-_SecretSource = Annotated[Any, BeforeValidator(_to_secret), AfterValidator(_a_secret_or_callable), PlainSerializer(str)]
+_Secret = Annotated[Any, BeforeValidator(_wrapped), AfterValidator(_a_secret), PlainSerializer(_masked)]
+_SecretSource = Annotated[
+    Any, BeforeValidator(_wrapped), AfterValidator(_a_secret_or_callable), PlainSerializer(_masked)
+]
+_PrivateKey = Annotated[Any, AfterValidator(_a_secret), PlainSerializer(_masked)]
+_Proxy = Annotated[Any, BeforeValidator(_wrapped), AfterValidator(_a_proxy), PlainSerializer(_masked)]
+_File = Annotated[Path | None, BeforeValidator(_a_path)]
 _Strings = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 _Scopes = Annotated[tuple[str, ...], BeforeValidator(_scope)]
 _SigningAlg = Literal[
@@ -201,26 +266,28 @@ class ClientConfig(BaseModel):
 
     auth_method: AuthMethod | None = None
     client_secret: _SecretSource = Field(default=None, repr=False)
-    client_secret_file: Path | None = None
+    client_secret_file: _File = None
     basic_encoding: Literal["form", "raw"] = "form"
 
-    private_key: _Secret = Field(default=None, repr=False)
-    private_key_file: Path | None = None
+    private_key: _PrivateKey = Field(default=None, repr=False)
+    private_key_file: _File = None
     private_key_password: _Secret = Field(default=None, repr=False)
     key_id: Annotated[str, AfterValidator(_header_word)] | None = None
     signing_alg: _SigningAlg | None = None
-    signer: Annotated[Any, AfterValidator(_signer)] = None
+    signer: Annotated[Any, AfterValidator(_signer), PlainSerializer(_kind)] = Field(default=None, repr=False)
 
-    assertion: Callable[[AssertionContext], Any] | None = None
-    assertion_file: Path | None = None
+    assertion: Annotated[Callable[[AssertionContext], Any] | None, PlainSerializer(_kind)] = Field(
+        default=None, repr=False
+    )
+    assertion_file: _File = None
     assertion_type: str = JWT_BEARER
     assertion_audience: str | None = None
     assertion_lifetime: Annotated[int, Field(ge=1, le=600)] = 60
     assertion_claims: Annotated[dict[str, Any], AfterValidator(_claims)] = Field(default_factory=dict)
     assertion_typ: Annotated[str, Field(min_length=0), AfterValidator(_header_word)] = "client-authentication+jwt"
 
-    certificate_file: Path | None = None
-    certificate_key_file: Path | None = None
+    certificate_file: _File = None
+    certificate_key_file: _File = None
 
     scope: _Scopes = ()
     resource: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_resources)] = ()
@@ -229,14 +296,14 @@ class ClientConfig(BaseModel):
     required_scopes: _Scopes = ()
 
     dpop: bool = False
-    dpop_key_file: Path | None = None
+    dpop_key_file: _File = None
     dpop_alg: _SigningAlg | None = None
 
     base_url: Annotated[str, AfterValidator(_base_url)] | None = None
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_origins)] = ()
 
-    ca_file: Path | None = None
-    proxy: _Secret = Field(default=None, repr=False)
+    ca_file: _File = None
+    proxy: _Proxy = Field(default=None, repr=False)
     allow_insecure_tls: StrictBool = False
 
     renew_before: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 300.0
@@ -245,17 +312,17 @@ class ClientConfig(BaseModel):
 
     if not TYPE_CHECKING:
 
-        def __init__(self, **values: Any) -> None:
+        def __init__(self, /, **values: Any) -> None:
             # Secrets are wrapped before anything can fail, so that no frame of a traceback holds them in clear.
             for name in SECRET_FIELDS & values.keys():
-                if values[name]:
-                    values[name] = _to_secret(values[name])
+                values[name] = _wrapped(values[name], binary=name == "private_key")
             try:
                 super().__init__(**values)
-                faults = _cross_faults(self, frozenset(), "")
+                faults = _cross_faults(self, frozenset())
             except ValidationError as error:
-                faults = faults_of(error, values, "")
+                faults = _faults_of(error, values)
             if faults:
+                del values
                 raise ConfigurationError(faults=faults)
 
     def origins(self) -> frozenset[Origin]:
@@ -270,7 +337,7 @@ class ClientConfig(BaseModel):
 def validate_client(values: Mapping[str, Any], place: str) -> tuple[ClientConfig | None, list[ConfigurationFault]]:
     """Return the configuration that `values` describe, or None and everything that is wrong with them."""
     try:
-        return ClientConfig(**values), []
+        return ClientConfig(**{str(name): value for name, value in values.items()}), []
     except ConfigurationError as error:
         return None, [
             ConfigurationFault(place=f"{place}.{fault.place}" if fault.place else place, message=fault.message)
@@ -278,7 +345,7 @@ def validate_client(values: Mapping[str, Any], place: str) -> tuple[ClientConfig
         ]
 
 
-def faults_of(error: ValidationError, values: Mapping[str, Any], place: str) -> list[ConfigurationFault]:
+def _faults_of(error: ValidationError, values: Mapping[str, Any]) -> list[ConfigurationFault]:
     """Return what is wrong, field by field, and then what of the rest does not go together."""
     faults: list[ConfigurationFault] = []
     bad: set[str] = set()
@@ -286,9 +353,11 @@ def faults_of(error: ValidationError, values: Mapping[str, Any], place: str) -> 
         location = [str(part) for part in one["loc"]]
         bad.update(location[:1])
         faults.append(ConfigurationFault(place=".".join(location), message=_message(one["type"], one["msg"], location)))
-    known = {name: value for name, value in values.items() if name not in bad}
-    partial = ClientConfig.model_construct(**known)
-    return faults + _cross_faults(partial, frozenset(bad), place)
+    # The rest is known to be good, and is read once more by itself, since it may have been written in other ways.
+    good = {name: value for name, value in values.items() if name not in bad}
+    rest = ClientConfig.__new__(ClientConfig)
+    BaseModel.__init__(rest, **{"client_id": "unknown", **good})
+    return faults + _cross_faults(rest, frozenset(bad))
 
 
 def _message(kind: str, text: str, location: list[str]) -> str:
@@ -297,16 +366,18 @@ def _message(kind: str, text: str, location: list[str]) -> str:
         return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
     if kind == "missing":
         return "is missing"
+    if kind == "tuple_type":
+        return "should be a string, or a list of strings"
     return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
-def _cross_faults(config: ClientConfig, bad: frozenset[str], place: str) -> list[ConfigurationFault]:
+def _cross_faults(config: ClientConfig, bad: frozenset[str]) -> list[ConfigurationFault]:
     """Return what does not go together. Settings in `bad` have a fault of their own and are not spoken of again."""
     faults: list[ConfigurationFault] = []
 
     def fault(field: str, message: str) -> None:
         if field not in bad:
-            faults.append(ConfigurationFault(place=f"{place}{field}", message=message))
+            faults.append(ConfigurationFault(place=field, message=message))
 
     def given(*fields: str) -> list[str]:
         return [field for field in fields if getattr(config, field) is not None or field in bad]
@@ -352,17 +423,19 @@ def _cross_faults(config: ClientConfig, bad: frozenset[str], place: str) -> list
             fault("signing_alg", f"{config.signing_alg} signs with a shared secret, and private_key_jwt with a key")
         if method == "client_secret_jwt" and config.signing_alg in ASYMMETRIC_ALGORITHMS:
             fault("signing_alg", f"client_secret_jwt signs with HS256, HS384 or HS512, not with {config.signing_alg}")
-    if given("private_key_password") and not given("private_key", "private_key_file"):
-        fault("private_key_password", "there is no private_key or private_key_file that it could open")
+    if given("private_key_password") and not given(
+        "private_key", "private_key_file", "certificate_file", "certificate_key_file", "dpop_key_file"
+    ):
+        fault("private_key_password", "there is no private_key, private_key_file or other key that it could open")
     if given("certificate_key_file") and not certificates:
         fault("certificate_key_file", "there is no certificate_file that it belongs to")
-    if config.basic_encoding == "raw" and ":" in str(getattr(config, "client_id", "") or ""):
+    if config.basic_encoding == "raw" and ":" in config.client_id:
         fault("client_id", "has a colon in it, which basic_encoding = raw cannot carry (RFC 7617 §2)")
     if config.dpop_alg is not None and config.dpop_key_file is None and config.dpop_alg != "ES256":
         fault("dpop_alg", "a key made by us signs with ES256: give dpop_key_file for another algorithm")
     if not config.dpop and given("dpop_key_file"):
         fault("dpop_key_file", "is given, but dpop is not true: set dpop = true, or remove it")
-    missing = set(config.required_scopes or ()) - set(config.scope or ()) if config.scope else set()
+    missing = set(config.required_scopes) - set(config.scope) if config.scope else set()
     if missing and not {"scope", "required_scopes"} & bad:
         fault("required_scopes", f"{' '.join(sorted(missing))} is required, but scope does not ask for it")
     return faults

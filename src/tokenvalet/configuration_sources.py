@@ -16,11 +16,16 @@ from typing import Any
 from .config import SECRET_FIELDS, ClientConfig, validate_client
 from .core.secret import Secret
 from .errors import ConfigurationError, ConfigurationFault
+from .files import FileFault, read_file
 
 __all__ = ["Settings", "settings_from_dict", "settings_from_env", "settings_from_toml"]
 
 ENV_PREFIX = "TOKENVALET__"
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_JSON_FIELDS = frozenset(
+    {"scope", "resource", "audience", "parameters", "required_scopes", "allowed_origins", "assertion_claims"}
+)
 _FILE_FIELDS = frozenset(name for name in ClientConfig.model_fields if name.endswith("_file"))
 
 
@@ -31,9 +36,15 @@ class Settings:
     clients: Mapping[str, ClientConfig]
 
 
+# What is read has secrets in it, so every error is raised where nothing of it is left in a variable: whoever sends
+# tracebacks home sends the variables of their frames along.
+
+
 def settings_from_dict(document: Mapping[str, Any]) -> Settings:
     """Return the settings in ``{"clients": {name: {...}}}``. Raises ConfigurationError with all faults."""
-    return _settings(document, [])
+    settings = _settings(document, [])
+    del document
+    return _raised(settings)
 
 
 def settings_from_toml(path: str | Path, environ: Mapping[str, str]) -> Settings:
@@ -42,16 +53,38 @@ def settings_from_toml(path: str | Path, environ: Mapping[str, str]) -> Settings
     ``${NAME}`` in a string is replaced by that environment variable, ``$${`` stands for ``${`` itself. A file that is
     named by a relative path is looked for beside the TOML file.
     """
-    path = Path(path)
+    settings = _from_toml(Path(path), environ)
+    del environ
+    return _raised(settings)
+
+
+def settings_from_env(environ: Mapping[str, str]) -> Settings:
+    """Return the settings in variables such as ``TOKENVALET__CLIENTS__M2M__CLIENT_ID``.
+
+    Names are read in lower case. Lists and tables may be written as JSON; words of a list also with blanks between.
+    A secret may be left in a file that its variable with ``_FILE`` at the end names.
+    """
+    settings = _from_env(environ)
+    del environ
+    return _raised(settings)
+
+
+def _raised(settings: Settings | ConfigurationError) -> Settings:
+    if isinstance(settings, ConfigurationError):
+        raise settings
+    return settings
+
+
+def _from_toml(path: Path, environ: Mapping[str, str]) -> Settings | ConfigurationError:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", code="configuration_unreadable") from None
+        return ConfigurationError(f"{path} cannot be read: {error.strerror}", code="configuration_unreadable")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8, as TOML has to be", code="configuration_unreadable") from None
+        return ConfigurationError(f"{path} is not UTF-8, as TOML has to be", code="configuration_unreadable")
     except tomllib.TOMLDecodeError as error:
         where = str(error).rpartition("(")[2].rstrip(")") or "somewhere"
-        raise ConfigurationError(f"{path} is no valid TOML, {where}", code="configuration_unreadable") from None
+        return ConfigurationError(f"{path} is no valid TOML, {where}", code="configuration_unreadable")
     faults: list[ConfigurationFault] = []
     filled = _filled(document, environ, "", faults)
     clients = filled.get("clients")
@@ -63,12 +96,7 @@ def settings_from_toml(path: str | Path, environ: Mapping[str, str]) -> Settings
     return _settings(filled, faults)
 
 
-def settings_from_env(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in variables such as ``TOKENVALET__CLIENTS__M2M__CLIENT_ID``.
-
-    Names are read in lower case. Lists and tables may be written as JSON; words of a list also with blanks between.
-    A secret may be left in a file that its variable with ``_FILE`` at the end names.
-    """
+def _from_env(environ: Mapping[str, str]) -> Settings | ConfigurationError:
     clients: dict[str, dict[str, Any]] = {}
     faults: list[ConfigurationFault] = []
     for variable in sorted(environ):
@@ -85,7 +113,7 @@ def settings_from_env(environ: Mapping[str, str]) -> Settings:
         if fault:
             faults.append(ConfigurationFault(place=variable, message=fault))
     if not clients and not faults:
-        raise ConfigurationError(
+        return ConfigurationError(
             "no client is configured in the environment: set TOKENVALET__CLIENTS__M2M__CLIENT_ID and so on",
             code="configuration_empty",
         )
@@ -106,16 +134,16 @@ def _take(client: dict[str, Any], field: str, rest: list[str], value: str) -> st
     stem = field.removesuffix("_file")
     if field not in ClientConfig.model_fields and field.endswith("_file") and stem in SECRET_FIELDS:
         try:
-            client[stem] = Secret(Path(value).read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError):
-            return "names a file that cannot be read"
+            client[stem] = Secret(read_file(Path(value), private=True)[0].decode("utf-8").strip())
+        except (FileFault, ValueError):
+            return "names a file that cannot be read, or is not UTF-8"
         return ""
     if field in SECRET_FIELDS:
         client[field] = Secret(value) if value else value
-    elif value[:1] in "[{" and value:
+    elif field in _JSON_FIELDS and value.startswith(("[", "{")):
         try:
             client[field] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "starts like JSON and is none"
     else:
         client[field] = value
@@ -126,35 +154,35 @@ def _filled(value: Any, environ: Mapping[str, str], place: str, faults: list[Con
     if isinstance(value, dict):
         return {key: _filled(one, environ, f"{place}.{key}" if place else key, faults) for key, one in value.items()}
     if isinstance(value, list):
-        return [_filled(one, environ, f"{place}[{index}]", faults) for index, one in enumerate(value)]
+        return [_filled(one, environ, f"{place}.{index}", faults) for index, one in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
-    missing: list[str] = []
+    problems: list[str] = []
 
     def replacement(match: re.Match[str]) -> str:
-        name = match.group(1)
+        name, end = match.groups()
         if name is None:
             return "${"
-        if name not in environ:
-            missing.append(name)
-            return ""
-        return environ[name]
+        if end and name in environ:
+            return environ[name]
+        # A password may look like this by chance, so what stands there is shown only where it can be a name.
+        if not end or not _VARIABLE_NAME.fullmatch(name):
+            problems.append("${ begins the name of an environment variable, as in ${NAME}: write $${ for ${ itself")
+        else:
+            problems.append(f"the environment variable {name} is not set: set it")
+        return ""
 
     text = _VARIABLE.sub(replacement, value)
-    for name in missing:
-        faults.append(
-            ConfigurationFault(
-                place=place, message=f"the environment variable {name or '(without a name)'} is not set: set it"
-            )
-        )
+    for problem in problems:
+        faults.append(ConfigurationFault(place=place, message=problem))
     # What is missing was told already; a stand-in keeps the rest of the check from telling it twice.
-    return _MISSING if missing else text
+    return _MISSING if problems else text
 
 
 _MISSING = Secret("missing")
 
 
-def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> Settings:
+def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> Settings | ConfigurationError:
     found = list(faults)
     told = {fault.place for fault in faults}
     clients: dict[str, ClientConfig] = {}
@@ -162,10 +190,9 @@ def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> 
         if key not in ("clients",):
             found.append(ConfigurationFault(place=str(key), message=_unknown_section(str(key))))
     sections = document.get("clients")
-    if not isinstance(sections, Mapping) or not sections:
+    if (not isinstance(sections, Mapping) or not sections) and "clients" not in told:
         found.append(ConfigurationFault(place="clients", message="no client is configured: add a [clients.m2m]"))
-        sections = {}
-    for name, values in sections.items():
+    for name, values in sections.items() if isinstance(sections, Mapping) else ():
         place = f"clients.{name}"
         if isinstance(values, ClientConfig):
             clients[name] = values
@@ -178,7 +205,7 @@ def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> 
         if config is not None:
             clients[name] = config
     if found:
-        raise ConfigurationError(faults=found)
+        return ConfigurationError(faults=found)
     return Settings(clients=clients)
 
 

@@ -16,6 +16,7 @@ __all__ = ["Directory"]
 FRESH_SECONDS = 3600.0
 LAST_RESORT_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 60.0
+MOST_ISSUERS = 4096
 
 
 @dataclass(slots=True)
@@ -56,6 +57,11 @@ class Directory:
                 kept.ask_again = _later(now, RETRY_SECONDS)
                 return kept.metadata
             self._tell_change(client, kept, metadata)
+            self._kept.pop(issuer, None)
+            while len(self._kept) >= MOST_ISSUERS:
+                leaving = next(iter(self._kept))
+                del self._kept[leaving]
+                self._locks.pop(leaving, None)
             self._kept[issuer] = _Kept(metadata=metadata, fetched=now, ask_again=_later(now, FRESH_SECONDS))
             return metadata
 

@@ -5,6 +5,7 @@ Runs one renewal when the renewer asks for it: discovery, then the token request
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -35,6 +36,8 @@ __all__ = ["NamedClient", "Surroundings", "Ticket", "system_clock"]
 MOST_REMEMBERED_PARAMETERS = 4096
 TLS_CHECK_SECONDS = 10.0
 
+# The order in which renewals begin and clients are invalidated: a clock could show two of them the same time.
+_SERIALS = itertools.count(1)
 _T = TypeVar("_T")
 Clock = Callable[[], Moment]
 
@@ -80,7 +83,7 @@ class NamedClient:
     """One client of a valet.
 
     Attributes:
-        generation: counted up by `invalidate`; tokens of an earlier one are not used.
+        valid_from: a serial number; tokens whose renewal began before it are not used by this client.
     """
 
     def __init__(self, name: str, config: ClientConfig, credentials: Credentials, around: Surroundings) -> None:
@@ -89,7 +92,7 @@ class NamedClient:
         self.around = around
         self.credentials = credentials
         self.guard = Guard(name, config.origins())
-        self.generation = 0
+        self.valid_from = 0
         self.correction = ClockCorrection()
         self._tickets: OrderedDict[TokenParameters, Ticket] = OrderedDict()
         self._uses_tls_files = config.certificate_file is not None or config.ca_file is not None
@@ -106,6 +109,10 @@ class NamedClient:
         if faults or credentials is None:
             return None, faults
         return cls(name, config, credentials, around), []
+
+    def invalidate(self) -> None:
+        """Use no token any more whose renewal has begun by now. Another client with the same token key is not touched."""
+        self.valid_from = next(_SERIALS)
 
     @property
     def lane(self) -> Hashable:
@@ -144,7 +151,7 @@ class NamedClient:
             TokenValetError: why there is none.
         """
         clock = self.around.clock
-        generation = self.generation
+        serial = next(_SERIALS)
         order = self._order(ticket.parameters)
         started = time.monotonic()
         deadline = started + self.config.timeout
@@ -180,7 +187,7 @@ class NamedClient:
             proof_key=self.credentials.proof_key,
             nonces=self.around.nonces,
             clock_correction=self.correction.seconds,
-            generation=generation,
+            serial=serial,
         )
 
     def _endpoint(self, run: Callable[[Generator[Transmit, Outcome, Metadata]], Metadata]) -> Endpoint:

@@ -25,20 +25,31 @@ __all__ = ["Renewer", "Waiting"]
 
 GRACE_SECONDS = 1.0
 DEFAULT_CAPACITY = 131_072
+MOST_SPARED = 16
 
 
 class _Entry:
-    """What is known of one token key."""
+    """What is known of one token key.
 
-    __slots__ = ("failed_at", "failure", "failures", "forced_at", "retry_at", "token")
+    A token that an API rejected is set aside, and no longer current, while the renewal that is to replace it is under way.
+    """
+
+    __slots__ = ("failed_at", "failure", "failures", "forced_at", "retry_at", "set_aside", "token")
 
     def __init__(self) -> None:
         self.token: AccessToken | None = None
+        self.set_aside: AccessToken | None = None
         self.failure: TokenValetError | None = None
         self.failures = 0
         self.failed_at = 0.0
         self.retry_at = float("-inf")
         self.forced_at = float("-inf")
+
+    def take_back(self) -> None:
+        """Use the rejected token again: one API's verdict is not that of all, and there is no better one."""
+        if self.token is None:
+            self.token = self.set_aside
+        self.set_aside = None
 
 
 class _Renewal:
@@ -55,17 +66,20 @@ class _Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a caller waits for: the future of a renewal, for so many seconds, and the error after that."""
+    """What a caller waits for: the future of a renewal, for so many seconds, and the error or the token after that."""
 
     future: Future[AccessToken]
     seconds: float
     otherwise: TokenValetError
+    instead: AccessToken | None = None
 
     def result(self) -> AccessToken:
-        """Return what the future, which is done, holds, or raise its error as one of this caller's own."""
-        error = self.future.exception()
+        """Return the token, now that the waiting is over, or raise an error of this caller's own."""
+        error = self.future.exception() if self.future.done() else self.otherwise
         if error is None:
             return self.future.result()
+        if self.instead is not None and not isinstance(error, ValetClosedError):
+            return self.instead
         raise error.fresh() if isinstance(error, TokenValetError) else error
 
 
@@ -94,7 +108,7 @@ class Renewer:
         if entry is None:
             return None
         token = entry.token
-        if token is None or token.generation != ticket.client.generation or not token.is_fresh(self._clock()):
+        if token is None or token.serial < ticket.client.valid_from or not token.is_fresh(self._clock()):
             return None
         try:  # noqa: SIM105  a context manager would cost more than the rest of this path
             self._entries.move_to_end(ticket.key)
@@ -119,7 +133,7 @@ class Renewer:
             self._check_open()
             now = self._clock()
             entry = self._entry(ticket.key)
-            token = self._usable(entry, ticket, now)
+            token = self._usable(entry.token, ticket, now)
             renewal = self._under_way.get(ticket.key)
             started: _Renewal | None = None
             told: list[tuple[str, str]] = []
@@ -135,8 +149,7 @@ class Renewer:
                 waiting = token
             else:
                 if renewal is None:
-                    if entry.failure is not None and now.monotonic < entry.retry_at:
-                        raise entry.failure.fresh()
+                    self._check_failure(entry, now)
                     cause = "missing" if entry.token is None else "expired"
                     started = renewal = self._start(ticket, entry, cause, now)
                     told.append(("cache_miss", cause))
@@ -153,21 +166,31 @@ class Renewer:
         """Return a token to use in the place of one that an API rejected, or what to wait for.
 
         None means that there is none to be had now: the last forced renewal of this key is less than ten seconds old.
+
+        Raises:
+            TokenValetError: the rejected token has expired too, and the last renewal failed a moment ago.
         """
         with self._lock:
             self._check_open()
             now = self._clock()
             entry = self._entry(ticket.key)
-            token = self._usable(entry, ticket, now)
+            token = self._usable(entry.token, ticket, now)
             if token is not None and token is not rejected:
                 return token
             renewal = self._under_way.get(ticket.key)
             started: _Renewal | None = None
             if renewal is None:
-                if now.monotonic - entry.forced_at < FORCED_RENEWAL_SPACING:
+                if token is None and entry.token is not None:
+                    # It has expired meanwhile, so that this is no forced renewal, and failures count.
+                    self._check_failure(entry, now)
+                    started = renewal = self._start(ticket, entry, "expired", now)
+                elif now.monotonic - entry.forced_at < FORCED_RENEWAL_SPACING:
                     return None
-                entry.forced_at = now.monotonic
-                started = renewal = self._start(ticket, entry, "rejected", now)
+                else:
+                    entry.forced_at = now.monotonic
+                    started = renewal = self._start(ticket, entry, "rejected", now)
+            if token is not None:
+                entry.set_aside, entry.token = token, None
             waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, self._too_late(ticket))
         if started is not None:
             self._submit(ticket, started)
@@ -187,6 +210,8 @@ class Renewer:
     def after_fork(self) -> None:
         """Begin anew in a forked child: the threads are gone, and locks may be held by nobody. Tokens stay."""
         self._lock = threading.Lock()
+        for renewal in self._under_way.values():
+            renewal.entry.take_back()
         self._under_way = {}
         self._workers = Workers()
 
@@ -194,37 +219,46 @@ class Renewer:
         if self._closed:
             raise ValetClosedError("the valet is closed: ask it for tokens and clients before it is, or make a new one")
 
+    def _check_failure(self, entry: _Entry, now: Moment) -> None:
+        if entry.failure is not None and now.monotonic < entry.retry_at:
+            raise entry.failure.fresh()
+
     def _entry(self, key: str) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry()
-            self._make_room()
+            self._make_room(key)
         else:
             self._entries.move_to_end(key)
         return entry
 
-    def _make_room(self) -> None:
-        # A key with a renewal under way is passed over, or a second renewal could start beside the first.
-        passed = 0
-        while len(self._entries) > self._capacity and passed <= len(self._under_way):
+    def _make_room(self, newest: str | None = None) -> None:
+        # A key with a renewal under way is spared, or what the renewal brings would be lost; there is room again when it
+        # has ended. Only so many are looked at, which leaves more than the capacity for as long as they are under way.
+        spared: list[tuple[str, _Entry]] = []
+        while self._entries and len(self._entries) + len(spared) > self._capacity and len(spared) < MOST_SPARED:
             key, entry = self._entries.popitem(last=False)
-            if key in self._under_way:
-                self._entries[key] = entry
-                passed += 1
+            if key in self._under_way or key == newest:
+                spared.append((key, entry))
+        for key, entry in reversed(spared):
+            self._entries[key] = entry
+            self._entries.move_to_end(key, last=False)
 
-    def _usable(self, entry: _Entry, ticket: Ticket, now: Moment) -> AccessToken | None:
-        token = entry.token
+    def _usable(self, token: AccessToken | None, ticket: Ticket, now: Moment) -> AccessToken | None:
         if token is None or token.generation != ticket.client.generation or token.is_expired(now):
             return None
         return token
 
     def _waiting(self, ticket: Ticket, entry: _Entry, renewal: _Renewal, now: Moment) -> Waiting:
         limit = ticket.client.config.timeout + GRACE_SECONDS
+        patience = min(max(0.0, renewal.started + PROBE_PATIENCE - now.monotonic), limit)
+        set_aside = self._usable(entry.set_aside, ticket, now)
+        if set_aside is not None and not ticket.force:
+            return Waiting(renewal.future, patience, self._too_late(ticket), set_aside)
         failure = entry.failure
         # A failure that nobody has tested for longer than its own interval tells little of the server of now.
         if failure is not None and renewal.started - entry.retry_at <= max(entry.retry_at - entry.failed_at, 1.0):
-            patience = max(0.0, renewal.started + PROBE_PATIENCE - now.monotonic)
-            return Waiting(renewal.future, min(patience, limit), failure)
+            return Waiting(renewal.future, patience, failure)
         return Waiting(renewal.future, limit, self._too_late(ticket))
 
     def _too_late(self, ticket: Ticket) -> TokenRequestError:
@@ -241,7 +275,12 @@ class Renewer:
 
     def _submit(self, ticket: Ticket, renewal: _Renewal) -> None:
         # Outside the lock, since the thread that runs it will want the lock.
-        if not self._workers.submit(ticket.client.lane, lambda: self._run(ticket, renewal)):
+        try:
+            taken = self._workers.submit(ticket.client.lane, lambda: self._run(ticket, renewal))
+        except RuntimeError as error:
+            self._conclude(ticket, renewal, None, self._broken(ticket, error), 0.0)
+            return
+        if not taken:
             _fail(renewal.future, ValetClosedError("the valet was closed while a token was being renewed"))
 
     def _run(self, ticket: Ticket, renewal: _Renewal) -> None:
@@ -249,22 +288,37 @@ class Renewer:
         self._tell("renewal_started", ticket, cause=renewal.cause)
         token: AccessToken | None = None
         failure: TokenValetError | None = None
+        # Only the first of several renewals in a row that fail is worth further attempts: after it, the intervals count.
+        first = renewal.cause in ("missing", "expired") and not renewal.entry.failures
         try:
-            token = ticket.client.renew(ticket, first=renewal.cause in ("missing", "expired"))
+            token = ticket.client.renew(ticket, first=first)
         except TokenValetError as error:
             failure = error.fresh()
-        except Exception as error:  # noqa: BLE001  whatever it is, nobody may be left waiting
-            failure = TokenRequestError(
-                f"client {ticket.client.name!r}: the renewal broke with {type(error).__name__}, which is a fault of "
-                "tokenvalet or of a callable that was configured",
-                code="renewal_broke",
-            )
+        except BaseException as error:  # noqa: BLE001  whatever it is, nobody may be left waiting; the thread is ours
+            failure = self._broken(ticket, error)
+        self._conclude(ticket, renewal, token, failure, time.monotonic() - began)
+
+    def _broken(self, ticket: Ticket, error: BaseException) -> TokenRequestError:
+        return TokenRequestError(
+            f"client {ticket.client.name!r}: the renewal broke with {type(error).__name__}, which is a fault of "
+            "tokenvalet, of a callable that was configured, or of a process that can start no more threads",
+            code="renewal_broke",
+        )
+
+    def _conclude(
+        self,
+        ticket: Ticket,
+        renewal: _Renewal,
+        token: AccessToken | None,
+        failure: TokenValetError | None,
+        seconds: float,
+    ) -> None:
         pause = self._settle(ticket, renewal, token, failure)
-        seconds = time.monotonic() - began
+        if pause is None:
+            return
         if token is not None:
             self._tell("token_cached", ticket, cause=renewal.cause, seconds=token.lifetime)
-            if not renewal.future.done():
-                _succeed(renewal.future, token)
+            _succeed(renewal.future, token)
         elif failure is not None:
             detail = f"after {seconds:.3f} s: {failure}"
             self._tell("renewal_failed", ticket, cause=renewal.cause, seconds=pause, code=failure.code, detail=detail)
@@ -272,20 +326,23 @@ class Renewer:
 
     def _settle(
         self, ticket: Ticket, renewal: _Renewal, token: AccessToken | None, failure: TokenValetError | None
-    ) -> float:
-        """File what a renewal brought. Returns the seconds that the server is left alone after a failure."""
+    ) -> float | None:
+        """File what a renewal brought. Returns the seconds that the server is left alone; None: closed meanwhile."""
         with self._lock:
             if self._under_way.get(ticket.key) is not renewal:
-                return 0.0  # closed meanwhile
+                return None
             del self._under_way[ticket.key]
             entry = renewal.entry
             now = self._clock().monotonic
+            self._make_room()
             if token is not None:
+                entry.set_aside = None
                 # One without any lifetime serves those who waited for it, and nobody else.
                 if token.lifetime > 0:
                     entry.token = token
                 entry.failure, entry.failures, entry.retry_at = None, 0, float("-inf")
                 return 0.0
+            entry.take_back()
             assert failure is not None
             entry.failures += 1
             pause = back_off(failure, entry.failures, random.random())

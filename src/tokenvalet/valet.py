@@ -92,6 +92,8 @@ class TokenValet:
         self._clients: dict[str, NamedClient] = {}
         self._resolved: OrderedDict[str, None] = OrderedDict()
         self._pools: dict[tuple[str, str], Pools] = {}
+        # Those of removed clients too, as long as an HTTP client that was made for them is alive.
+        self._all_pools: weakref.WeakSet[Pools] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
         self._add_all(_by_name(configs))
@@ -215,7 +217,7 @@ class TokenValet:
 
     def invalidate(self, name: str | None = None) -> None:
         """Throw away all tokens of a client, whatever they were asked for with: the next use gets new ones."""
-        self._named(name).generation += 1
+        self._named(name).invalidate()
 
     def add_client(self, name: str, config: ClientConfig) -> None:
         """Add a client at run time, or replace the one of that name, whose tokens are not used any more.
@@ -231,9 +233,10 @@ class TokenValet:
         with self._lock:
             self._clients.pop(name, None)
             self._resolved.pop(name, None)
-            pools = [self._pools.pop(key) for key in list(self._pools) if key[0] == name]
+            pools = [self._pools.pop((name, library), None) for library in ("httpx2", "httpx")]
         for one in pools:
-            one.close()
+            if one is not None:
+                one.close()
 
     def close(self) -> None:
         """End it all: renewals under way, connections, threads. Whoever waits gets a ValetClosedError.
@@ -269,7 +272,8 @@ class TokenValet:
     def _end(self) -> list[Pools]:
         with self._lock:
             self._closed = True
-            pools, self._pools = list(self._pools.values()), {}
+            pools = list(self._all_pools)
+            self._pools = {}
         self._around.stopping.set()
         self._renewer.close()
         self._around.backchannel.close()
@@ -288,7 +292,7 @@ class TokenValet:
         for name, client in made.items():
             former = self._clients.get(name)
             if former is not None:
-                client.generation = former.generation + 1
+                client.invalidate()
                 self.remove_client(name)
         with self._lock:
             self._clients.update(made)
@@ -343,6 +347,7 @@ class TokenValet:
 
             with self._lock:
                 pools = self._pools.setdefault(key, Pools(client, library))
+                self._all_pools.add(pools)
         return pools
 
     def _after_fork(self) -> None:
@@ -351,7 +356,7 @@ class TokenValet:
         self._around.directory.after_fork()
         self._around.backchannel.after_fork()
         self._renewer.after_fork()
-        for pools in self._pools.values():
+        for pools in list(self._all_pools):
             pools.after_fork()
 
 

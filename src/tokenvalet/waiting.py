@@ -26,7 +26,7 @@ def wait(waiting: AccessToken | Waiting) -> AccessToken:
     with contextlib.suppress(FutureTimeoutError):
         # Only to wait: the error is raised below as one of this caller's own.
         waiting.future.exception(waiting.seconds)
-    return _result(waiting)
+    return waiting.result()
 
 
 async def wait_async(waiting: AccessToken | Waiting) -> AccessToken:
@@ -38,13 +38,7 @@ async def wait_async(waiting: AccessToken | Waiting) -> AccessToken:
             await _wait_asyncio(waiting.future, waiting.seconds)
         else:
             await _wait_trio(waiting.future, waiting.seconds)
-    return _result(waiting)
-
-
-def _result(waiting: Waiting) -> AccessToken:
-    if waiting.future.done():
-        return waiting.result()
-    raise waiting.otherwise.fresh()
+    return waiting.result()
 
 
 def running_loop() -> Any:

@@ -36,7 +36,11 @@ class Workers:
         self._condition = threading.Condition()
 
     def submit(self, lane: Hashable, job: Job) -> bool:
-        """Have `job` run soon. Returns False when the pool is closed."""
+        """Have `job` run soon. Returns False when the pool is closed.
+
+        Raises:
+            RuntimeError: there is no thread that could run it, and none can be started.
+        """
         with self._condition:
             if self._closed:
                 return False
@@ -46,8 +50,7 @@ class Workers:
                 self._called += 1
                 self._condition.notify()
             elif self._ready and self._threads < self._most:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"tokenvalet-{self._threads}", daemon=True).start()
+                self._start_thread(lane)
             return True
 
     def close(self) -> None:
@@ -57,6 +60,18 @@ class Workers:
             self._lanes.clear()
             self._ready.clear()
             self._condition.notify_all()
+
+    def _start_thread(self, lane: Hashable) -> None:
+        self._threads += 1
+        try:
+            threading.Thread(target=self._work, name=f"tokenvalet-{self._threads}", daemon=True).start()
+        except BaseException:
+            self._threads -= 1
+            if self._threads:
+                return  # those that there are will come to it
+            self._lanes.clear()
+            self._ready.clear()
+            raise
 
     def _offer(self, lane: Hashable) -> None:
         if lane not in self._ready and self._running.get(lane, 0) < self._most_in_a_lane:
@@ -69,9 +84,9 @@ class Workers:
             self._idle += 1
             woken = self._condition.wait(IDLE_SECONDS)
             self._idle -= 1
-            if woken:
-                self._called = max(0, self._called - 1)
-            elif not self._ready:
+            # Called or not: a call may come in the very moment in which the wait ends by itself.
+            self._called = max(0, self._called - 1)
+            if not woken and not self._ready:
                 return None
         lane = self._ready.popleft()
         jobs = self._lanes[lane]

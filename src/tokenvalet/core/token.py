@@ -116,10 +116,10 @@ class AccessToken:
         "clock_correction",
         "due",
         "end",
-        "generation",
         "lifetime",
         "proof_key",
         "scope",
+        "serial",
         "token_type",
     )
 
@@ -137,7 +137,7 @@ class AccessToken:
         proof_key: ProofKey | None = None,
         nonces: NonceStore | None = None,
         clock_correction: float = 0.0,
-        generation: int = 0,
+        serial: int = 0,
     ) -> None:
         self.client = client
         self.token_type = token_type
@@ -149,7 +149,7 @@ class AccessToken:
         self.ath = access_token_hash(value) if self.proof_key is not None else None
         self.authorization = f"{token_type} {value}".encode("ascii")
         self.clock_correction = clock_correction
-        self.generation = generation
+        self.serial = serial
         self._clock = clock
         self._nonces = nonces
 
