@@ -1,0 +1,1 @@
+"""Tests of `tokenvalet.testing`: judges that let everything pass would prove nothing."""
