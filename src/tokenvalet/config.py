@@ -125,7 +125,11 @@ def _a_proxy(value: Any) -> Secret | None:
 def _is_proxy_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        return (
+            parts.scheme in ("http", "https", "socks5", "socks5h")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         return False
 
@@ -189,7 +193,7 @@ def _base_url(value: str) -> str:
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         _safe_origin(value)
-        if value.rstrip("/").count("/") > 2 or "?" in value or "#" in value:
+        if value.removesuffix("/").count("/") > 2 or "?" in value or "#" in value:
             raise ValueError(f"{shown(value, 128)!r} is more than an origin, which is scheme, host and port only")
     return values
 
@@ -366,6 +370,8 @@ def _message(kind: str, text: str, location: list[str]) -> str:
         return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
     if kind == "missing":
         return "is missing"
+    if kind == "path_type":
+        return "should be the path of a file"
     if kind == "tuple_type":
         return "should be a string, or a list of strings"
     return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import SecretBytes, SecretStr
+
 from .config import AssertionContext, ClientConfig
 from .core.authentication import (
     ClientAssertion,
@@ -24,7 +26,16 @@ from .core.authentication import (
 )
 from .core.dpop import ProofKey
 from .core.secret import Secret
-from .core.signing import HmacSigner, KeyFault, Signer, SigningKey, generate_es256, load_private_key, thumbprint
+from .core.signing import (
+    ASYMMETRIC_ALGORITHMS,
+    HmacSigner,
+    KeyFault,
+    Signer,
+    SigningKey,
+    generate_es256,
+    load_private_key,
+    thumbprint,
+)
 from .errors import ConfigurationError, ConfigurationFault, TokenValetError
 from .files import FileFault, WatchedFile, read_assertion
 
@@ -33,17 +44,20 @@ __all__ = ["Credentials", "load_credentials"]
 logger = logging.getLogger("tokenvalet")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
     """What a client authenticates with and binds tokens to.
 
     Attributes:
-        facts: what of it belongs into the token key; goes nowhere else.
+        facts: what of it belongs into the token key; goes nowhere else, since a hash of a secret can be guessed at.
     """
 
     authentication: ClientAuthentication
     proof_key: ProofKey | None
     facts: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Credentials for {self.authentication.method}>"
 
 
 def load_credentials(config: ClientConfig, place: str) -> tuple[Credentials | None, list[ConfigurationFault]]:
@@ -77,22 +91,39 @@ def _authentication(config: ClientConfig, place: str) -> tuple[ClientAuthenticat
         return TlsClientAuth(client_id=config.client_id, method=method), (method,)
     if method == "private_key_jwt":
         return _private_key_jwt(config, place)
-    secret, fact = _secret(config, place)
+    if method == "client_secret_jwt":
+        return _client_secret_jwt(config, place)
+    secret, fact = _secret(config, place, _secret_text)
     if method == "client_secret_basic":
         raw = config.basic_encoding == "raw"
         return ClientSecretBasic(client_id=config.client_id, secret=secret, raw=raw), (method, fact)
-    if method == "client_secret_post":
-        return ClientSecretPost(client_id=config.client_id, secret=secret), (method, fact)
+    return ClientSecretPost(client_id=config.client_id, secret=secret), (method, fact)
+
+
+def _client_secret_jwt(config: ClientConfig, place: str) -> tuple[ClientAuthentication, tuple[str, ...]]:
     alg = config.signing_alg or "HS256"
-    if not callable(config.client_secret):
+
+    def long_enough(content: bytes) -> Secret:
+        secret = _secret_text(content)
+        HmacSigner(secret.reveal().encode("utf-8"), alg=alg)
+        return secret
+
+    secret, fact = _secret(config, place, long_enough)
+    if isinstance(config.client_secret, Secret):
         try:
             HmacSigner(secret().encode("utf-8"), alg=alg)
         except KeyFault as fault:
             raise _Fault(place, "client_secret", str(fault)) from None
-    return (
-        _signed(config, lambda: HmacSigner(secret().encode("utf-8"), alg=alg), "client_secret_jwt"),
-        (method, alg, fact),
-    )
+
+    def signer() -> HmacSigner:
+        problem = ""
+        try:
+            return HmacSigner(secret().encode("utf-8"), alg=alg)
+        except KeyFault as fault:
+            problem = str(fault)
+        raise ConfigurationError(f"client_secret: {problem}", code="credential_unavailable")
+
+    return _signed(config, signer, "client_secret_jwt"), ("client_secret_jwt", alg, fact)
 
 
 def _default_method(config: ClientConfig) -> str:
@@ -102,11 +133,11 @@ def _default_method(config: ClientConfig) -> str:
     return "private_key_jwt" if any(one is not None for one in keys) else "tls_client_auth"
 
 
-def _secret(config: ClientConfig, place: str) -> tuple[Callable[[], str], str]:
+def _secret(config: ClientConfig, place: str, parse: Callable[[bytes], Secret]) -> tuple[Callable[[], str], str]:
     if config.client_secret_file is not None:
         try:
-            file = WatchedFile(config.client_secret_file, _secret_text)
-        except FileFault as fault:
+            file = WatchedFile(config.client_secret_file, parse)
+        except (FileFault, KeyFault) as fault:
             raise _Fault(place, "client_secret_file", str(fault)) from None
         return lambda: file().reveal(), _digest(file().reveal())
     if isinstance(config.client_secret, Secret):
@@ -158,21 +189,37 @@ def _private_key_jwt(config: ClientConfig, place: str) -> tuple[ClientAuthentica
 def _signer(config: ClientConfig, place: str) -> Callable[[], Signer]:
     if config.signer is not None:
         user_signer: Signer = config.signer
+        _check_signer(user_signer, place)
         return lambda: user_signer
-    password = config.private_key_password
-    secret = password.reveal().encode("utf-8") if isinstance(password, Secret) else None
 
     def load(content: bytes) -> SigningKey:
-        return load_private_key(content, password=secret, alg=config.signing_alg, key_id=config.key_id)
+        return load_private_key(content, password=_password(config), alg=config.signing_alg, key_id=config.key_id)
 
     field = "private_key" if config.private_key is not None else "private_key_file"
     try:
         if config.private_key_file is not None:
             return WatchedFile(config.private_key_file, load)
-        key = load(config.private_key.reveal().encode("utf-8"))
+        key = load(config.private_key.reveal().encode("utf-8", "surrogateescape"))
     except (FileFault, KeyFault) as fault:
         raise _Fault(place, field, str(fault)) from None
     return lambda: key
+
+
+def _check_signer(signer: Signer, place: str) -> None:
+    problem = ""
+    try:
+        if signer.alg not in ASYMMETRIC_ALGORITHMS:
+            problem = f"its alg is none of {', '.join(ASYMMETRIC_ALGORITHMS)}"
+        thumbprint(signer.public_jwk)
+    except Exception:  # noqa: BLE001  whatever a user's signer does
+        problem = problem or "its public_jwk is no public key of the kind EC, RSA or OKP (RFC 7517)"
+    if problem:
+        raise _Fault(place, "signer", problem)
+
+
+def _password(config: ClientConfig) -> bytes | None:
+    password = config.private_key_password
+    return password.reveal().encode("utf-8") if isinstance(password, Secret) else None
 
 
 def _signed(config: ClientConfig, signer: Callable[[], Signer], method: str) -> SignedAssertion:
@@ -206,22 +253,33 @@ def _asked(ask: Callable[[], Any], what: str, timeout: float) -> Callable[[], st
                 value = asyncio.run(_within(value, timeout))
         except TokenValetError:
             raise
-        except Exception as error:  # noqa: BLE001  whatever a user's callable raises
+        # Whatever a user's callable raises: a cancelled task or sys.exit() may not end the thread that renews tokens.
+        except BaseException as error:  # noqa: BLE001
             problem = f"raised {type(error).__name__}"
-        if isinstance(value, Secret):
-            value = value.reveal()
-        elif hasattr(value, "get_secret_value"):
-            value = value.get_secret_value()
-        if not problem and (not isinstance(value, str) or not value):
+        text = _text_of(value)
+        del value
+        if not problem and not text:
             problem = "did not return a string"
         if problem:
-            del value
+            del text
             raise ConfigurationError(
                 f"{what}: the callable that was configured {problem}", code="credential_unavailable"
             )
-        return str(value)
+        return text
 
     return source
+
+
+def _text_of(value: Any) -> str:
+    """Return what a user's callable returned as text, or "" for what is no text that can be sent."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, SecretStr | SecretBytes):
+        value = value.get_secret_value()
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    except UnicodeDecodeError:
+        return ""
 
 
 async def _within(value: Any, timeout: float) -> Any:
@@ -234,8 +292,14 @@ def _proof_key(config: ClientConfig, place: str) -> ProofKey | None:
         return None
     if config.dpop_key_file is None:
         return ProofKey(generate_es256())
+
+    def load(content: bytes) -> SigningKey:
+        # One password opens all keys of a client, and this one need not be encrypted because another is.
+        locked = b"ENCRYPTED" in content or (b"-----BEGIN" not in content and not content.lstrip().startswith(b"{"))
+        return load_private_key(content, password=_password(config) if locked else None, alg=config.dpop_alg)
+
     try:
-        file = WatchedFile(config.dpop_key_file, lambda content: load_private_key(content, alg=config.dpop_alg))
+        file = WatchedFile(config.dpop_key_file, load)
     except (FileFault, KeyFault) as fault:
         raise _Fault(place, "dpop_key_file", str(fault)) from None
     # Tokens are bound to this key, so it is not exchanged under them: a new file counts from the next start on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from .core.signing import KeyFault
-from .errors import ConfigurationError
+from .errors import ConfigurationError, shown
 
 __all__ = ["FileFault", "WatchedFile", "file_signature", "read_file"]
 
 LARGEST_FILE = 64 * 1024
+_SIGNED_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+MOST_WARNED_OF = 4096
 
 logger = logging.getLogger("tokenvalet")
 _T = TypeVar("_T")
 Signature = tuple[int, int, int]
+_warned_of: set[str] = set()
 
 
 class FileFault(ValueError):
@@ -35,18 +39,34 @@ def read_file(path: Path, *, private: bool) -> tuple[bytes, Signature]:
         FileFault: it cannot be read, is no regular file, or is too large.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        # Not blocking, or a named pipe would be waited for before it can be refused.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise FileFault(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    # Not a file object yet: that refuses directories with an error of its own.
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FileFault(f"{path} is no regular file")
         if status.st_size > LARGEST_FILE:
             raise FileFault(f"{path} has more than {LARGEST_FILE} bytes: is it the right file?")
         if private and os.name == "posix" and status.st_mode & 0o077:
-            logger.warning("%s can be read by others on this machine: chmod 600 it", path)
-        return file.read(LARGEST_FILE), (status.st_mtime_ns, status.st_size, status.st_ino)
+            _warn_once(path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST_FILE), (status.st_mtime_ns, status.st_size, status.st_ino)
+    finally:
+        os.close(descriptor)
+
+
+def _warn_once(path: Path) -> None:
+    # Files that others rotate are read for every use, and one line tells as much as a thousand.
+    name = str(path)
+    if name in _warned_of:
+        return
+    if len(_warned_of) >= MOST_WARNED_OF:
+        _warned_of.clear()
+    _warned_of.add(name)
+    logger.warning("%s can be read by others on this machine: chmod 600 it", shown(name, 1024))
 
 
 def file_signature(path: Path) -> Signature | None:
@@ -61,7 +81,7 @@ def file_signature(path: Path) -> Signature | None:
 class WatchedFile(Generic[_T]):
     """A file and what was made of it. A change on disk is taken over; one that cannot be used leaves the old in force."""
 
-    __slots__ = ("_lock", "_parse", "_signature", "_value", "path")
+    __slots__ = ("_lock", "_parse", "_refused", "_signature", "_value", "path")
 
     def __init__(self, path: Path, parse: Callable[[bytes], _T]) -> None:
         """Read the file at once. Raises FileFault or KeyFault where it cannot be used."""
@@ -69,6 +89,7 @@ class WatchedFile(Generic[_T]):
         self._parse = parse
         self._lock = threading.Lock()
         content, self._signature = read_file(path, private=True)
+        self._refused: Signature | None = self._signature
         self._value = parse(content)
 
     def __call__(self) -> _T:
@@ -79,14 +100,19 @@ class WatchedFile(Generic[_T]):
         return self._value
 
     def _reload(self) -> None:
-        if file_signature(self.path) == self._signature:
+        now = file_signature(self.path)
+        if now == self._signature:
             return
         try:
             content, signature = read_file(self.path, private=True)
             self._value = self._parse(content)
-            self._signature = signature
+            self._signature = self._refused = signature
         except (FileFault, KeyFault) as fault:
-            logger.warning("%s has changed and cannot be used (%s); the former one stays in force", self.path, fault)
+            if now != self._refused:
+                logger.warning(
+                    "%s has changed and cannot be used (%s); the former one stays in force", self.path, fault
+                )
+            self._refused = now
 
 
 def read_assertion(path: Path) -> str:
@@ -95,11 +121,14 @@ def read_assertion(path: Path) -> str:
     Raises:
         ConfigurationError: it cannot be read, or does not look like a JWT.
     """
+    problem = text = ""
     try:
-        content, _ = read_file(path, private=True)
+        text = read_file(path, private=True)[0].decode("ascii", "replace").strip()
     except FileFault as fault:
-        raise ConfigurationError(f"assertion_file: {fault}", code="credential_unavailable") from None
-    text = content.decode("ascii", "replace").strip()
-    if text.count(".") != 2 or not all(text.split(".")) or not text.isascii() or any(ch.isspace() for ch in text):
-        raise ConfigurationError(f"assertion_file: {path} does not hold a signed JWT", code="credential_unavailable")
+        problem = str(fault)
+    if not problem and not _SIGNED_JWT.fullmatch(text):
+        # What it holds may be a secret all the same, and is not left in a variable for a traceback to show.
+        problem, text = f"{path} does not hold a signed JWT", ""
+    if problem:
+        raise ConfigurationError(f"assertion_file: {problem}", code="credential_unavailable")
     return text

@@ -5,6 +5,7 @@ Runs one renewal when the renewer asks for it: discovery, then the token request
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
@@ -26,7 +27,7 @@ from .core.request import Endpoint, TokenOrder, checked
 from .core.token import AccessToken, Moment, TokenParameters, token_key
 from .credentials import Credentials, load_credentials
 from .directory import Directory
-from .errors import ConfigurationError, ConfigurationFault, ProofError, TokenRequestError, shown
+from .errors import ConfigurationError, ConfigurationFault, ProofError, TokenRequestError, ValetClosedError, shown
 from .files import FileFault
 from .observe import Event, Observers
 from .tls import TlsContexts, TlsIdentity
@@ -130,9 +131,15 @@ class NamedClient:
             return known
         made = self._ticket(parameters, self._default.identity)
         if len(self._tickets) >= MOST_REMEMBERED_PARAMETERS:
-            self._tickets.pop(next(iter(self._tickets), parameters), None)
+            with contextlib.suppress(KeyError):  # another thread made room first
+                self._tickets.popitem(last=False)
         self._tickets[parameters] = made
         return made
+
+    @property
+    def file_identity(self) -> TlsIdentity | None:
+        """How this client speaks TLS, where files of its own say so: what its tickets, and its pools, go by."""
+        return self._default.identity
 
     def identity(self) -> TlsIdentity:
         """Return how this client speaks TLS, as of now."""
@@ -233,7 +240,8 @@ class NamedClient:
             while True:
                 left = deadline - time.monotonic()
                 if isinstance(step, Pause):
-                    around.stopping.wait(min(step.seconds, max(left, 0.0)))
+                    if around.stopping.wait(min(step.seconds, max(left, 0.0))):
+                        raise ValetClosedError("the valet was closed while a token was being renewed")
                     outcome = Outcome(now=around.clock())
                 elif left <= 0:
                     raise TokenRequestError(
@@ -249,14 +257,16 @@ class NamedClient:
                         step.request, timeout=left, identity=identity, proxy=self.config.proxy
                     )
                     outcome = Outcome(now=around.clock(), result=result)
-                    self._tell(step.request.method, url, getattr(result, "status", None), time.monotonic() - began)
+                    self._tell(step, getattr(result, "status", None), time.monotonic() - began)
                 step = flow.send(outcome)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    def _tell(self, method: str, url: str, status: int | None, seconds: float) -> None:
-        detail = f"{method} {url} {status if status is not None else 'no answer'}"
-        self.around.observers.tell(Event(name="token_request", client=self.name, seconds=seconds, detail=detail))
+    def _tell(self, step: Transmit, status: int | None, seconds: float) -> None:
+        detail = f"{step.request.method} {step.request.url} {status if status is not None else 'no answer'}"
+        self.around.observers.tell(
+            Event(name="token_request", client=self.name, cause=step.cause, seconds=seconds, detail=detail)
+        )
 
     def _order(self, parameters: TokenParameters | None) -> TokenOrder:
         config = self.config

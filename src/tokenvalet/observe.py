@@ -1,14 +1,17 @@
 """What happened, told to whoever listens: an event is a small frozen value without a secret in it.
 
 Standard logging is one listener, made here; others are callables that take an `Event`. A listener that raises is told to
-the log once in a while and changes nothing.
+the log once in a while and changes nothing. What goes wrong a thousand times a second is a warning once in ten seconds.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from .errors import shown
 
 __all__ = ["EVENT_NAMES", "Event", "Observer", "Observers", "log_event"]
 
@@ -29,6 +32,8 @@ EVENT_NAMES = (
     "endpoint_changed",  # the metadata names another token endpoint than before
 )
 _WARNINGS = frozenset({"renewal_failed", "call_refused", "call_rejected", "endpoint_changed"})
+WARNING_SPACING = 10.0
+MOST_WARNED_OF = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,30 +68,57 @@ class Observers:
             the valet was made. Where nobody does, a call costs no event.
     """
 
-    __slots__ = ("_listeners", "every_call")
+    __slots__ = ("_clock", "_listeners", "_warned", "every_call")
 
-    def __init__(self, listeners: Iterable[Observer] = ()) -> None:
+    def __init__(self, listeners: Iterable[Observer] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         self._listeners = tuple(listeners)
+        self._clock = clock
+        self._warned: dict[tuple[str, ...], tuple[float, int]] = {}
         self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+        _keep_headers_out_of_the_log()
 
     def tell(self, event: Event) -> None:
         """Tell all listeners."""
-        log_event(event)
+        if event.name in _WARNINGS:
+            repeated = self._repeated(event.client, event.name, event.code or "")
+            log_event(event, repeated=repeated)
+        else:
+            log_event(event)
         for listener in self._listeners:
             try:
                 listener(event)
             except Exception as error:  # noqa: BLE001  a listener's trouble is not the caller's
-                logger.warning("an observer of tokenvalet raised %s", type(error).__name__)
+                kind = type(error).__name__
+                repeated = self._repeated("observer", kind)
+                if repeated is not None:
+                    logger.warning("an observer of tokenvalet raised %s%s", kind, _more(repeated))
+
+    def _repeated(self, *what: str) -> int | None:
+        """Return None if this was told less than ten seconds ago, or how often it has been left out since it was."""
+        # Without a lock: where two threads meet here, one line is told twice, or one too few is counted.
+        now = self._clock()
+        told, left_out = self._warned.get(what, (float("-inf"), 0))
+        if now - told < WARNING_SPACING:
+            self._warned[what] = (told, left_out + 1)
+            return None
+        if len(self._warned) >= MOST_WARNED_OF:
+            self._warned = {}
+        self._warned[what] = (now, 0)
+        return left_out
 
 
-def log_event(event: Event) -> None:
-    """Write an event to the ``tokenvalet`` logger: faults as WARNING, renewals as INFO, the rest as DEBUG."""
-    level = logging.WARNING if event.name in _WARNINGS else logging.DEBUG
+def log_event(event: Event, *, repeated: int | None = 0) -> None:
+    """Write an event to the ``tokenvalet`` logger: faults as WARNING, renewals as INFO, the rest as DEBUG.
+
+    `repeated`: how many like it were left out before it; None makes a DEBUG line of a WARNING that was told just now.
+    """
+    level = logging.WARNING if event.name in _WARNINGS and repeated is not None else logging.DEBUG
     if event.name == "token_cached":
         level = logging.INFO
     if not logger.isEnabledFor(level):
         return
-    parts = [f"client={event.client}"]
+    # Names may come from a request, as those of tenants do, and end in a line of the log like any other text.
+    parts = [f"client={shown(event.client, 128)}"]
     if event.cause:
         parts.append(f"cause={event.cause}")
     if event.code:
@@ -95,4 +127,25 @@ def log_event(event: Event) -> None:
         parts.append(f"seconds={event.seconds:.3f}")
     if event.detail:
         parts.append(event.detail)
-    logger.log(level, "%s %s", event.name, " ".join(parts), extra={"tokenvalet_event": event.name})
+    logger.log(
+        level, "%s %s%s", event.name, " ".join(parts), _more(repeated or 0), extra={"tokenvalet_event": event.name}
+    )
+
+
+def _more(repeated: int) -> str:
+    return f" (and {repeated} more like it since it was last told)" if repeated else ""
+
+
+class _WithoutSentHeaders(logging.Filter):
+    """Leaves out what hpack logs at DEBUG of the headers that it sends: with HTTP/2, tokens and proofs are among them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(("Adding ", "Encoded header block", "Evicting "))
+
+
+_WITHOUT_SENT_HEADERS = _WithoutSentHeaders()
+
+
+def _keep_headers_out_of_the_log() -> None:
+    for name in ("hpack.hpack", "hpack.table"):
+        logging.getLogger(name).addFilter(_WITHOUT_SENT_HEADERS)

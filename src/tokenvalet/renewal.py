@@ -155,11 +155,12 @@ class Renewer:
                     told.append(("cache_miss", cause))
                 told.append(("wait", renewal.cause))
                 waiting = self._waiting(ticket, entry, renewal, now)
-        if started is not None:
-            self._submit(ticket, started)
+        # Told before the renewal can begin, so that a listener hears of a cause before its effect.
         if self._observers.every_call:
             for name, cause in told:
                 self._tell(name, ticket, cause=cause)
+        if started is not None:
+            self._submit(ticket, started)
         return waiting
 
     def replace(self, ticket: Ticket, rejected: AccessToken) -> AccessToken | Waiting | None:
@@ -192,9 +193,9 @@ class Renewer:
             if token is not None:
                 entry.set_aside, entry.token = token, None
             waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, self._too_late(ticket))
+        self._tell("wait", ticket, cause=renewal.cause)
         if started is not None:
             self._submit(ticket, started)
-        self._tell("wait", ticket, cause="rejected")
         return waiting
 
     def close(self) -> None:
@@ -233,19 +234,21 @@ class Renewer:
         return entry
 
     def _make_room(self, newest: str | None = None) -> None:
-        # A key with a renewal under way is spared, or what the renewal brings would be lost; there is room again when it
-        # has ended. Only so many are looked at, which leaves more than the capacity for as long as they are under way.
+        # Keys with a renewal under way are spared, or what it brings would be lost; they count when it has ended.
+        most = self._capacity + len(self._under_way)
         spared: list[tuple[str, _Entry]] = []
-        while self._entries and len(self._entries) + len(spared) > self._capacity and len(spared) < MOST_SPARED:
+        while self._entries and len(self._entries) + len(spared) > most and len(spared) < MOST_SPARED:
             key, entry = self._entries.popitem(last=False)
             if key in self._under_way or key == newest:
                 spared.append((key, entry))
-        for key, entry in reversed(spared):
+        # After so many that hang in a row, they go to the end, so that the next call looks at others.
+        in_front = len(spared) < MOST_SPARED
+        for key, entry in reversed(spared) if in_front else spared:
             self._entries[key] = entry
-            self._entries.move_to_end(key, last=False)
+            self._entries.move_to_end(key, last=not in_front)
 
     def _usable(self, token: AccessToken | None, ticket: Ticket, now: Moment) -> AccessToken | None:
-        if token is None or token.generation != ticket.client.generation or token.is_expired(now):
+        if token is None or token.serial < ticket.client.valid_from or token.is_expired(now):
             return None
         return token
 

@@ -50,7 +50,7 @@ class Workers:
                 self._called += 1
                 self._condition.notify()
             elif self._ready and self._threads < self._most:
-                self._start_thread(lane)
+                self._start_thread()
             return True
 
     def close(self) -> None:
@@ -61,11 +61,11 @@ class Workers:
             self._ready.clear()
             self._condition.notify_all()
 
-    def _start_thread(self, lane: Hashable) -> None:
+    def _start_thread(self) -> None:
         self._threads += 1
         try:
             threading.Thread(target=self._work, name=f"tokenvalet-{self._threads}", daemon=True).start()
-        except BaseException:
+        except RuntimeError:
             self._threads -= 1
             if self._threads:
                 return  # those that there are will come to it

@@ -7,6 +7,7 @@ waits; every decision is in `core.call`, and in `_Preparation` below.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,7 +21,7 @@ from ..errors import ConfigurationError, OriginError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..observe import Event
 from ..renewal import Renewer, Waiting
-from ..waiting import wait, wait_async
+from ..waiting import running_loop, wait, wait_async
 from .pools import Pool, Pools
 
 __all__ = ["Customize", "transport_for"]
@@ -399,13 +400,23 @@ def _discard(response: Any) -> None:
 
 
 async def _discard_async(response: Any) -> None:
-    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
     left = LONGEST_DISCARDED
     try:
-        async for part in response.stream:
-            left -= len(part)
-            if left < 0 or time.monotonic() > deadline:
-                break
+        if isinstance(running_loop(), asyncio.AbstractEventLoop):
+            async with asyncio.timeout(LONGEST_DISCARD_SECONDS):
+                async for part in response.stream:
+                    left -= len(part)
+                    if left < 0:
+                        break
+        else:
+            import trio
+
+            with trio.move_on_after(LONGEST_DISCARD_SECONDS) as scope:
+                async for part in response.stream:
+                    left -= len(part)
+                    if left < 0:
+                        # Where a `break` would leave the library's generators unfinished, of which trio warns.
+                        scope.cancel()
     except Exception as error:  # noqa: BLE001  it was not wanted anyway
         _scrub(error)
     finally:

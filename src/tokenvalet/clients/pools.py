@@ -124,7 +124,9 @@ class Pools:
         self._sync, self._async = {}, {}
 
     def _is_current(self, pool: Pool) -> bool:
-        return time.monotonic() - pool.made < POOL_SECONDS
+        # A token that is bound to a certificate may only go over connections with the same one (RFC 8705 §3).
+        bound_to = self._client.file_identity
+        return time.monotonic() - pool.made < POOL_SECONDS and (bound_to is None or pool.identity is bound_to)
 
     def _replace_sync(self, abroad: bool) -> Pool:
         with self._lock:

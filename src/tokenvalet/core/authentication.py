@@ -13,6 +13,7 @@ from os import urandom
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
+from ..errors import ConfigurationError
 from .signing import Signer, sign_jwt
 
 __all__ = [
@@ -67,7 +68,7 @@ class ClientSecretBasic:
     method: str = "client_secret_basic"
 
     def apply(self, draft: Draft, now: float) -> None:
-        secret = self.secret()
+        secret = _sendable(self.secret(), "client secret")
         if self.raw:
             pair = f"{self.client_id}:{secret}"
         else:
@@ -86,7 +87,7 @@ class ClientSecretPost:
     method: str = "client_secret_post"
 
     def apply(self, draft: Draft, now: float) -> None:
-        secret = self.secret()
+        secret = _sendable(self.secret(), "client secret")
         draft.secrets.append(secret)
         draft.form += [("client_id", self.client_id), ("client_secret", secret)]
 
@@ -135,7 +136,7 @@ class ClientAssertion:
     method: str = "private_key_jwt"
 
     def apply(self, draft: Draft, now: float) -> None:
-        _add_assertion(draft, self.client_id, self.assertion(), self.assertion_type)
+        _add_assertion(draft, self.client_id, _sendable(self.assertion(), "assertion"), self.assertion_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -147,6 +148,19 @@ class TlsClientAuth:
 
     def apply(self, draft: Draft, now: float) -> None:
         draft.form.append(("client_id", self.client_id))
+
+
+def is_encodable(text: str) -> bool:
+    """Whether `text` can be sent in UTF-8: it has no lone surrogates, as undecodable environment variables have."""
+    return not any("\ud800" <= ch <= "\udfff" for ch in text)
+
+
+def _sendable(secret: str, what: str) -> str:
+    # Looked at beforehand, since the error of the encoder would quote it.
+    if is_encodable(secret):
+        return secret
+    del secret
+    raise ConfigurationError(f"the {what} is not UTF-8: check how it is stored", code="credential_unavailable")
 
 
 def _add_assertion(draft: Draft, client_id: str, assertion: str, assertion_type: str) -> None:

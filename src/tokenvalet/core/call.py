@@ -99,9 +99,9 @@ def api_call(token: AccessToken, hop: Hop, nonces: NonceStore) -> Generator[Step
             new_nonce = usable_nonce(answer.fields("dpop-nonce"))
             if new_nonce is not None:
                 nonces.put("rs", hop.origin, key.jkt, new_nonce)
-        if answer.status != 401:
+        if answer.status != 401 and (answer.status != 400 or key is None):
             return
-        verdict = _verdict(token, parse_challenges(answer.fields("www-authenticate")))
+        verdict = _verdict(token, parse_challenges(answer.fields("www-authenticate")), answer.status)
         if verdict == "proof":
             if nonce_put_right or new_nonce is None or new_nonce == nonce or not hop.replayable():
                 return
@@ -128,10 +128,15 @@ def _send(token: AccessToken, hop: Hop, nonce: str | None, reason: str) -> Send:
     return Send(token.authorization, proof, reason)
 
 
-def _verdict(token: AccessToken, challenges: tuple[Challenge, ...]) -> str:
-    """Return what a 401 is about: ``proof``, ``token``, or ``other`` where a new token would not help."""
+def _verdict(token: AccessToken, challenges: tuple[Challenge, ...], status: int) -> str:
+    """Return what a 401 is about: ``proof``, ``token``, or ``other`` where a new token would not help.
+
+    A 400 is about nothing but a nonce, which some servers ask for with it.
+    """
     scheme = token.token_type.lower()
     ours = [challenge for challenge in challenges if challenge.scheme == scheme]
+    if status == 400:
+        return "proof" if any(challenge.error == "use_dpop_nonce" for challenge in ours) else "other"
     for challenge in ours:
         if challenge.error == "insufficient_user_authentication":
             raise _step_up(token, challenge)

@@ -52,6 +52,8 @@ def is_loopback(host: str) -> bool:
     """Whether a parsed host is this machine: 127.0.0.0/8, ::1 or localhost, and nothing else."""
     if host == "localhost":
         return True
+    if "%" in host:  # a zone: an address of some interface
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -66,12 +68,18 @@ def parse_origin(url: str) -> Origin:
     """
     if any(ch.isspace() or not ch.isprintable() or ch == "\\" for ch in url):
         raise ValueError("it has a blank, a backslash or a control character in it")
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        hostname, port = parts.hostname, parts.port
+    except ValueError:
+        parts = None
+    if parts is None:  # outside the handler, since the exception may quote the URL with a password in it
+        raise ValueError("its host or port cannot be")
+    if parts.scheme not in DEFAULT_PORTS or not hostname or hostname == ".":
         raise ValueError("it is not an absolute URL such as https://api.example.org")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it has user information (name@) in it")
-    host = parts.hostname
+    host = hostname
     if not host.isascii():
         import idna
 
@@ -79,7 +87,7 @@ def parse_origin(url: str) -> Origin:
             host = idna.encode(host).decode("ascii")
         except idna.IDNAError:
             raise ValueError("its host is no valid international domain name") from None
-    return origin_of(parts.scheme, host, parts.port)
+    return origin_of(parts.scheme, host, port)
 
 
 def same_site(host: str, other: str) -> bool:

@@ -58,9 +58,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transmit:
-    """The flow asks its driver to send a request, and to answer with an `Outcome`."""
+    """The flow asks its driver to send a request, and to answer with an `Outcome`.
+
+    `cause` is why it is sent again: ``nonce``, ``clock`` or ``retry``; empty for the first time.
+    """
 
     request: HttpRequest
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

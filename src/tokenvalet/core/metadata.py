@@ -15,7 +15,7 @@ from ..errors import TokenRequestError, TokenResponseError, TokenValetError, sho
 from .guard import Origin, parse_origin, same_site
 from .messages import Failure, HttpReply, HttpRequest, Outcome, Transmit
 from .request import Endpoint
-from .response import failure_error, json_object
+from .response import failure_error, json_object, retry_after
 
 __all__ = ["Metadata", "check_issuer", "discover", "metadata_urls"]
 
@@ -82,6 +82,7 @@ def discover(client: str, issuer: str) -> Generator[Transmit, Outcome, Metadata]
                 f"client {client!r}: {url} answered {reply.status}: it cannot serve at the moment",
                 code="token_request_server_error",
                 status=reply.status,
+                retry_after=retry_after(reply),
             )
             continue
         metadata, fault = _read(reply, issuer)

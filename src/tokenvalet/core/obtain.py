@@ -83,12 +83,13 @@ def obtain(
     """
     attempt = transmissions = 0
     nonce_put_right = clock_put_right = False
+    cause = ""
     while True:
         request = token_request(
             order, endpoint, now=now.wall + correction.seconds, nonce=_nonce(order, endpoint, nonces)
         )
         asked_at, sent_nonce = now, _nonce(order, endpoint, nonces)
-        outcome = yield Transmit(request=request)
+        outcome = yield Transmit(request=request, cause=cause)
         transmissions += 1
         now, result = outcome.now, outcome.result
         assert result is not None
@@ -101,10 +102,10 @@ def obtain(
                 granted = read_token_response(result, order, endpoint, request.secrets)
             except TokenRefusedError as refusal:
                 if _asks_for_nonce(refusal) and not nonce_put_right and new_nonce not in (None, sent_nonce):
-                    nonce_put_right = True
+                    nonce_put_right, cause = True, "nonce"
                     continue
                 if _doubts_the_clock(refusal, order) and not clock_put_right and correction.learn(result, now.wall):
-                    clock_put_right = True
+                    clock_put_right, cause = True, "clock"
                     continue
                 error = refusal
             except TokenValetError as other:
@@ -117,7 +118,7 @@ def obtain(
         pause = pause_between_attempts(error, attempt, jitter())
         if now.monotonic + pause >= deadline:
             raise error
-        now = (yield Pause(seconds=pause)).now
+        now, cause = (yield Pause(seconds=pause)).now, "retry"
 
 
 def _nonce(order: TokenOrder, endpoint: Endpoint, nonces: NonceStore) -> str | None:

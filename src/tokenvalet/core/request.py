@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import ConfigurationError, shown
-from .authentication import ClientAuthentication, Draft
+from .authentication import ClientAuthentication, Draft, is_encodable
 from .dpop import ProofKey, target_uri
 from .guard import Origin, parse_origin
 from .messages import HttpRequest
@@ -43,7 +43,7 @@ class Endpoint:
         if not origin.is_safe:
             raise ValueError("it is not reached over TLS (RFC 6749 §3.2): use https")
         parts = urlsplit(url)
-        if parts.fragment:
+        if "#" in url:
             raise ValueError("it has a fragment (RFC 6749 §3.2)")
         if not url.isascii():
             raise ValueError("it has characters beyond ASCII in it: percent-encode them")
@@ -68,7 +68,7 @@ class TokenOrder:
     scope: tuple[str, ...]
     resource: tuple[str, ...]
     audience: tuple[str, ...]
-    parameters: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, str], ...] = field(repr=False)
     required_scopes: frozenset[str]
     default_lifetime: float
 
@@ -135,4 +135,12 @@ def checked(order: TokenOrder) -> TokenOrder:
         check_resource(order.resource)
     except ValueError as fault:
         raise ConfigurationError(f"client {order.client!r}: {fault}", code="invalid_token_parameters") from None
+    if not all(is_encodable(one) for pair in order.parameters for one in pair) or not all(
+        map(is_encodable, (*order.audience, *order.resource))
+    ):
+        raise ConfigurationError(
+            f"client {order.client!r}: a parameter, an audience or a resource has half a character in it (a lone "
+            "surrogate), which cannot be sent",
+            code="invalid_token_parameters",
+        )
     return order

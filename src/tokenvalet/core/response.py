@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote_plus
 
 from ..errors import ProofError, TokenRefusedError, TokenRequestError, TokenResponseError, TokenValetError, shown
 from .messages import Failure, HttpReply
@@ -19,11 +22,16 @@ from .policy import LONGEST_RETRY_AFTER
 from .request import Endpoint, TokenOrder
 from .scope import scope_tokens
 
-__all__ = ["Granted", "date_of", "failure_error", "json_object", "read_token_response"]
+__all__ = ["Granted", "date_of", "failure_error", "json_object", "read_token_response", "retry_after"]
 
 LONGEST_TOKEN = 32 * 1024
 LONGEST_LIFETIME = 24 * 3600.0
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+MEMBERS_READ = frozenset(
+    {"access_token", "token_type", "expires_in", "scope", "error", "error_description"}
+    | {"issuer", "token_endpoint", "mtls_endpoint_aliases"}
+)
+OTHER_TOKEN_TYPES = frozenset({"mac", "n_a", "pop", "basic"})
 PASSING_ERRORS = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 _ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]{1,128}")
@@ -56,13 +64,27 @@ def read_token_response(reply: HttpReply, order: TokenOrder, endpoint: Endpoint,
         ProofError: DPoP was asked for and the token is not bound by it (RFC 9449 §5).
         TokenResponseError: anything else.
     """
+    outcome = _read(reply, order, endpoint, secrets)
+    if isinstance(outcome, Granted):
+        return outcome
+    # Raised from here, anew, so that no frame of its traceback has a secret or the answer among its variables.
+    del secrets
+    raise outcome.fresh()
+
+
+def _read(
+    reply: HttpReply, order: TokenOrder, endpoint: Endpoint, secrets: tuple[str, ...]
+) -> Granted | TokenValetError:
     where = f"client {order.client!r}: {endpoint.url}"
     document, fault = json_object(reply)
     if reply.status != 200 or (document is not None and "error" in document):
-        raise _error_response(reply, document, where, secrets)
+        return _error_response(reply, document, where, secrets)
     if document is None:
-        raise TokenResponseError(f"{where} answered 200 with no token response: {fault}", status=200)
-    return _granted(document, order, where)
+        return TokenResponseError(f"{where} answered 200 with no token response: {fault}", status=200)
+    try:
+        return _granted(document, order, where)
+    except TokenValetError as error:
+        return error
 
 
 def json_object(reply: HttpReply) -> tuple[Mapping[str, Any] | None, str]:
@@ -70,21 +92,10 @@ def json_object(reply: HttpReply) -> tuple[Mapping[str, Any] | None, str]:
     media_type = (reply.field("content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         return None, f"its Content-Type is {shown(media_type, 64) or 'missing'}, not application/json"
-    repeated: set[str] = set()
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Called for the outermost object last, so what is left in `repeated` speaks of that one.
-        found = dict(pairs)
-        repeated.clear()
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            repeated.update(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        return found
-
     try:
         document = json.loads(
             reply.body.decode("utf-8"),
-            object_pairs_hook=members,
+            object_pairs_hook=_Object,
             parse_int=_bounded_int,
             parse_constant=_no_constant,
         )
@@ -94,12 +105,22 @@ def json_object(reply: HttpReply) -> tuple[Mapping[str, Any] | None, str]:
         return None, "its body is not JSON"
     except RecursionError:
         return None, "its JSON is nested too deeply"
-    if not isinstance(document, dict):
+    if not isinstance(document, _Object):
         return None, "its JSON is not an object"
-    twice = repeated & {"access_token", "token_type", "expires_in", "scope", "error", "issuer", "token_endpoint"}
+    aliases = document.get("mtls_endpoint_aliases")
+    twice = (document.repeated | (aliases.repeated if isinstance(aliases, _Object) else frozenset())) & MEMBERS_READ
     if twice:
         return None, f"its JSON has the member {min(twice)} more than once"
     return document, ""
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its members stood more than once; json itself takes the last, silently."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs) if len(self) != len(pairs) else {}
+        self.repeated = frozenset(name for name, count in counts.items() if count > 1)
 
 
 def failure_error(failure: Failure, client: str, url: str) -> TokenValetError:
@@ -125,7 +146,9 @@ def _http_date(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        # HTTP dates are in Greenwich, whether they say so or not (RFC 9110 §5.6.7).
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
@@ -173,7 +196,9 @@ def _token_type(value: object, order: TokenOrder, where: str) -> str:
         raise TokenResponseError(f"{where} answered without token_type (RFC 6749 §5.1)", status=200)
     token_type = _TOKEN_TYPES.get(value.lower())
     if token_type is None:
-        raise TokenResponseError(f"{where} issued a token of type {shown(value, 32)!r}, which is unknown", status=200)
+        # Named only where it is one that is known from elsewhere: it may be anything, the token included.
+        named = f" ({value.lower()})" if value.lower() in OTHER_TOKEN_TYPES else ""
+        raise TokenResponseError(f"{where} issued a token of an unknown type{named}, not Bearer or DPoP", status=200)
     if order.proof_key is not None and token_type != "DPoP":  # noqa: S105  not a password
         raise ProofError(
             f"{where} issued a Bearer token though a DPoP proof was sent; it was thrown away (RFC 9449 §5). Switch "
@@ -218,18 +243,17 @@ def _error_response(
 ) -> TokenValetError:
     status = reply.status
     error = document.get("error") if document is not None else None
-    if not isinstance(error, str) or not _ERROR_CODE.fullmatch(error):
-        error = None
+    error = _redacted(error, secrets) if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else None
     description = document.get("error_description") if document is not None else None
     description = shown(_redacted(description, secrets)) if isinstance(description, str) else None
-    said = f"{status} {_redacted(error, secrets)}" if error is not None else str(status)
+    said = f"{status} {error}" if error is not None else str(status)
     said += f" ({description})" if description else ""
     if status in PASSING_STATUSES or status >= 500 or error in PASSING_ERRORS:
         return TokenRequestError(
             f"{where} answered {said}: it cannot serve at the moment",
             code="token_request_rate_limited" if status == 429 else "token_request_server_error",
             status=status,
-            retry_after=_retry_after(reply),
+            retry_after=retry_after(reply),
         )
     if 300 <= status < 400:
         return TokenResponseError(
@@ -271,12 +295,14 @@ def _redacted(text: str | None, secrets: tuple[str, ...]) -> str:
     # A server may quote what it was sent.
     safe = text or ""
     for secret in secrets:
-        if len(secret) >= 4:
-            safe = safe.replace(secret, "[redacted]")
+        for spelling in {secret, quote_plus(secret, safe="")}:
+            if len(secret) >= 4:
+                safe = safe.replace(spelling, "[redacted]")
     return safe
 
 
-def _retry_after(reply: HttpReply) -> float | None:
+def retry_after(reply: HttpReply) -> float | None:
+    """Return the seconds that a reply asks to wait (RFC 9110 §10.2.3), at most 60, or None."""
     text = (reply.field("retry-after") or "").strip()
     if text.isascii() and text.isdigit():
         return min(float(_bounded_int(text)), LONGEST_RETRY_AFTER)

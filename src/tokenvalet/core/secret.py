@@ -14,7 +14,8 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: str | bytes) -> None:
-        self._value = value.decode("utf-8") if isinstance(value, bytes) else value
+        # Bytes that are no UTF-8 are kept as surrogates: an error of decoding would hold the secret.
+        self._value = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
     def reveal(self) -> str:
         """Return the secret itself."""
@@ -23,7 +24,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode("utf-8"), other._value.encode("utf-8"))
+        mine, others = (one._value.encode("utf-8", "surrogatepass") for one in (self, other))
+        return hmac.compare_digest(mine, others)
 
     def __hash__(self) -> int:
         return hash(Secret)

@@ -231,7 +231,9 @@ def _from_jwk(data: bytes, *, alg: str | None, key_id: str | None) -> SigningKey
     try:
         jwk = json.loads(data)
     except (ValueError, RecursionError):
-        raise KeyFault("this starts like a JWK and is no JSON") from None
+        jwk = None
+    if jwk is None:  # outside the handler, since the exception holds the whole document
+        raise KeyFault("this starts like a JWK and is no JSON")
     if not isinstance(jwk, dict):
         raise KeyFault("a JWK is a JSON object (RFC 7517 §4)")
     if "keys" in jwk:
@@ -246,6 +248,8 @@ def _from_jwk(data: bytes, *, alg: str | None, key_id: str | None) -> SigningKey
     if not isinstance(operations, list) or "sign" not in operations:
         raise KeyFault("this JWK has key_ops without sign: it is not for signing")
     stated = jwk.get("alg")
+    if not isinstance(stated, str | None) or not isinstance(jwk.get("kid"), str | None):
+        raise KeyFault("alg and kid of a JWK are strings (RFC 7517 §4)")
     if alg is not None and stated is not None and {alg, stated} != {"EdDSA", "Ed25519"} and alg != stated:
         raise KeyFault("signing_alg and the alg inside the JWK contradict each other: leave one out")
     try:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError, ProofError
-from .dpop import NonceStore, ProofKey, access_token_hash, target_uri
+from .dpop import NonceStore, ProofKey, access_token_hash, target_uri, usable_nonce
 from .guard import parse_origin
 from .scope import scope_tokens
 
@@ -202,6 +202,8 @@ class AccessToken:
         rest = url.split("://", 1)[1]
         path = rest[rest.index("/") :] if "/" in rest.split("?", 1)[0].split("#", 1)[0] else "/"
         path = path.split("#", 1)[0].split("?", 1)[0]
+        if nonce is not None and usable_nonce([nonce]) is None:
+            raise ProofError("this nonce has characters in it that RFC 9449 §8.1 does not allow, or too many")
         if nonce is None and self._nonces is not None:
             nonce = self._nonces.get("rs", origin, key.jkt)
         return self.proof_for(method, target_uri(origin, path), nonce).decode("ascii")

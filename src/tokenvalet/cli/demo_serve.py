@@ -1,0 +1,48 @@
+"""``tokenvalet demo --serve``: the servers stay, for a browser and for clients of the reader's own.
+
+Nothing is played and no clock is moved: the flow is told as requests come in. Tokens live a minute, so that renewals
+ahead of time can be seen.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .demo_stage import CLIENT_ID, SCOPE, Stage
+from .screen import Screen
+
+__all__ = ["CLIENT_SECRET", "PORTS", "serve_until_interrupted"]
+
+PORTS = (9400, 9401, 9402)
+"""Of the authorization server, the API and the web host, unless others are asked for."""
+
+CLIENT_SECRET = "for-the-demo-only"  # noqa: S105  known to everybody, as the page of the example is
+LIFETIME = 60.0
+
+
+def serve_until_interrupted(screen: Screen, auth_port: int, api_port: int, host_port: int) -> None:
+    """Serve until Ctrl-C. Raises OSError where a port is taken."""
+    stage = Stage(screen, auth_port=auth_port, api_port=api_port, client_secret=CLIENT_SECRET)
+    stage.auth.access_token_lifetime = LIFETIME
+    stage.auth.require_dpop_nonce = stage.api.require_dpop_nonce = True
+    try:
+        with stage, stage.host(dpop=True, port=host_port) as browser:
+            screen.line("An authorization server, an API and a service, on this machine, until Ctrl-C.", bold=True)
+            screen.line(f"  authorization server  {stage.auth.issuer}")
+            screen.line(f"  health-records API    {stage.api.origin}")
+            screen.line(f"  service               {browser.url}/records")
+            screen.heading("A client of your own, such as the one in examples/web_host, takes:")
+            screen.line(f'  issuer = "{stage.auth.issuer}"')
+            screen.line(f'  client_id = "{CLIENT_ID}"')
+            screen.line('  client_secret = "${RECORDS_CLIENT_SECRET}"')
+            screen.line(f'  scope = ["{SCOPE}"]')
+            screen.line("  dpop = true                     # or without: the API takes both")
+            screen.line(f'  base_url = "{stage.api.origin}"')
+            screen.line()
+            screen.line(f"  export RECORDS_CLIENT_SECRET={CLIENT_SECRET}")
+            screen.heading(f"Load {browser.url}/records, and watch:")
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        screen.line()
+        screen.line("Ended.")
