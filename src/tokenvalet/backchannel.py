@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpcore2
 
-from .config import ENVIRONMENT_PROXY
+from .configuration_values import ENVIRONMENT_PROXY
 from .core.messages import Failure, HttpReply, HttpRequest
 from .core.secret import Secret
 from .tls import TlsIdentity

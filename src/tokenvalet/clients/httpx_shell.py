@@ -2,38 +2,31 @@
 
 Both libraries have the same shape, so one shell serves them; which one it is, the caller hands in as a module. The shell
 works on copies: what the caller sees in `response.request` never had a token in it. Sync and async differ only in who
-waits; every decision is in `core.call`, and in `_Preparation` below.
+waits; every decision is in `core.call`, and in `Preparation` below.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
 
-from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
+from ..core.call import Answer, NeedToken, Rejected, Send, api_call
 from ..core.guard import Origin, origin_of
-from ..core.token import AccessToken, TokenParameters
-from ..errors import ConfigurationError, OriginError, TokenValetError, shown
+from ..core.token import AccessToken
+from ..errors import TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..observe import Event
 from ..renewal import Renewer, Waiting
-from ..waiting import running_loop, wait, wait_async
+from ..waiting import wait, wait_async
+from .leftovers import discard, discard_async, scrub
 from .pools import Pool, Pools
+from .preparation import REDIRECTED, Customize, Preparation
 
 __all__ = ["Customize", "transport_for"]
 
-EXTENSION = "tokenvalet"
-REDIRECTED = "tokenvalet.redirected"
 ERROR = "tokenvalet.error"
-LONGEST_DISCARDED = 64 * 1024
-LONGEST_DISCARD_SECONDS = 1.0
-_OWN_HEADERS = frozenset({b"authorization", b"dpop"})
-
-Customize = Callable[[Any], TokenParameters | None]
 
 
 def transport_for(
@@ -57,98 +50,6 @@ def transport_for(
 @functools.cache
 def _transport_class(library: ModuleType) -> Any:
     return _class_for(library)
-
-
-class _Hop(Hop):
-    __slots__ = ("stream",)
-    stream: Any
-
-    def replayable(self) -> bool:
-        return _is_replayable(self.stream)
-
-
-class _Preparation:
-    """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
-
-    __slots__ = ("headers", "hop", "ticket")
-
-    def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
-        self.headers = request.headers.raw
-        self.ticket: Ticket | None = None
-        self.hop: Hop | None = None
-        extensions = request.extensions
-        if origin not in client.guard.allowed or not origin.is_safe:
-            if REDIRECTED not in extensions:
-                client.guard.check(origin)
-            if _has_body(self.headers):
-                raise OriginError(
-                    f"client {client.name!r}: the API redirects to {shown(str(origin))}, which is not among "
-                    "allowed_origins, and the body of the request would go along; it was not sent there",
-                    code="redirect_abroad_refused",
-                )
-            return
-        url = request.url
-        if url.userinfo:
-            raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
-        for name, _ in self.headers:
-            if name.lower() in _OWN_HEADERS:
-                raise OriginError(
-                    f"client {client.name!r}: the request has a header {name.decode('latin-1')} of its own, which is "
-                    "what this client is there to set: leave it out, or use an HTTP client without a token",
-                    code="authorization_header_given",
-                )
-        parameters = extensions.get(EXTENSION)
-        if parameters is None and customize is not None:
-            parameters = customize(request)
-        if parameters is not None and not isinstance(parameters, TokenParameters):
-            raise ConfigurationError(
-                f"client {client.name!r}: what a token is asked for with is a TokenParameters, not a "
-                f"{type(parameters).__name__}",
-                code="invalid_token_parameters",
-            )
-        self.ticket = client.ticket(parameters)
-        # The path is only looked at for proofs, and costs more than the rest of a hop.
-        path = url.raw_path.decode("ascii").partition("?")[0] if client.credentials.proof_key is not None else ""
-        self.hop = hop = _Hop(request.method, origin, path)
-        hop.stream = request.stream
-
-
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    for name, value in headers:
-        lower = name.lower()
-        if lower == b"transfer-encoding" or (lower == b"content-length" and value.strip() not in (b"", b"0")):
-            return True
-    return False
-
-
-def _is_replayable(stream: Any) -> bool:
-    """Whether a body can be sent twice: bytes can, and forms with files that can be rewound; nothing else is trusted to."""
-    kind = type(stream).__name__
-    if kind == "ByteStream":
-        return True
-    if kind != "MultipartStream":
-        return False
-    for field in stream.fields:
-        file = getattr(field, "file", b"")
-        if isinstance(file, str | bytes):
-            continue
-        seekable = getattr(file, "seekable", None)
-        if seekable is None or not seekable():
-            return False
-    return True
-
-
-def _scrub(error: BaseException) -> None:
-    """Cut the frames of the HTTP library out of an error: their local variables hold the headers as they were sent."""
-    seen: set[int] = set()
-    left = [error]
-    while left:
-        one = left.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        one.__traceback__ = None
-        left += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 def _class_for(library: Any) -> Any:
@@ -221,7 +122,7 @@ def _class_for(library: Any) -> Any:
                     if isinstance(step, Send):
                         if response is not None:
                             self._tell("call_retried", cause=step.reason)
-                            _discard(response)
+                            discard(response)
                         response = self._send(self._dressed(request, prepared, step), False)
                         if observers.every_call:
                             self._tell_sent(request, response)
@@ -253,7 +154,7 @@ def _class_for(library: Any) -> Any:
                     if isinstance(step, Send):
                         if response is not None:
                             self._tell("call_retried", cause=step.reason)
-                            await _discard_async(response)
+                            await discard_async(response)
                         response = await self._send_async(self._dressed(request, prepared, step), False)
                         if observers.every_call:
                             self._tell_sent(request, response)
@@ -277,7 +178,7 @@ def _class_for(library: Any) -> Any:
             if self._inner is not None:
                 await self._inner.aclose()
 
-        def _prepare(self, request: Any) -> _Preparation:
+        def _prepare(self, request: Any) -> Preparation:
             url = request.url
             address = (url.scheme, url.raw_host, url.port)
             origin = self._origins.get(address)
@@ -286,12 +187,12 @@ def _class_for(library: Any) -> Any:
                 if origin in self._client.guard.allowed:
                     self._origins[address] = origin
             try:
-                return _Preparation(self._client, request, origin, self._customize)
+                return Preparation(self._client, request, origin, self._customize)
             except TokenValetError as error:
                 self._tell("call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
 
-        def _dressed(self, request: Any, prepared: _Preparation, step: Send) -> Any:
+        def _dressed(self, request: Any, prepared: Preparation, step: Send) -> Any:
             headers = [*prepared.headers, (b"Authorization", step.authorization)]
             if step.proof is not None:
                 headers.append((b"DPoP", step.proof))
@@ -307,7 +208,7 @@ def _class_for(library: Any) -> Any:
                     return self._inner.handle_request(request)
                 except BaseException as error:
                     del request
-                    _scrub(error)
+                    scrub(error)
                     raise
             pool = self._pools.sync_pool(abroad=abroad)
             try:
@@ -316,7 +217,7 @@ def _class_for(library: Any) -> Any:
                 del request
                 if pool.leave():
                     pool.transport.close()
-                _scrub(error)
+                scrub(error)
                 raise
             response.stream = SyncBody(response.stream, pool)
             return response
@@ -327,7 +228,7 @@ def _class_for(library: Any) -> Any:
                     return await self._inner.handle_async_request(request)
                 except BaseException as error:
                     del request
-                    _scrub(error)
+                    scrub(error)
                     raise
             pool = await self._pools.async_pool(abroad=abroad)
             try:
@@ -336,7 +237,7 @@ def _class_for(library: Any) -> Any:
                 del request
                 if pool.leave():
                     await pool.aclose()
-                _scrub(error)
+                scrub(error)
                 raise
             response.stream = AsyncBody(response.stream, pool)
             return response
@@ -382,42 +283,3 @@ def _class_for(library: Any) -> Any:
             self._tell("call_sent", detail=f"{request.method} {path} {response.status_code}")
 
     return ValetTransport
-
-
-def _discard(response: Any) -> None:
-    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again."""
-    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
-    left = LONGEST_DISCARDED
-    try:
-        for part in response.stream:
-            left -= len(part)
-            if left < 0 or time.monotonic() > deadline:
-                break
-    except Exception as error:  # noqa: BLE001  it was not wanted anyway
-        _scrub(error)
-    finally:
-        response.close()
-
-
-async def _discard_async(response: Any) -> None:
-    left = LONGEST_DISCARDED
-    try:
-        if isinstance(running_loop(), asyncio.AbstractEventLoop):
-            async with asyncio.timeout(LONGEST_DISCARD_SECONDS):
-                async for part in response.stream:
-                    left -= len(part)
-                    if left < 0:
-                        break
-        else:
-            import trio
-
-            with trio.move_on_after(LONGEST_DISCARD_SECONDS) as scope:
-                async for part in response.stream:
-                    left -= len(part)
-                    if left < 0:
-                        # Where a `break` would leave the library's generators unfinished, of which trio warns.
-                        scope.cancel()
-    except Exception as error:  # noqa: BLE001  it was not wanted anyway
-        _scrub(error)
-    finally:
-        await response.aclose()

@@ -1,0 +1,66 @@
+"""What is left of a call that is not wanted: the rest of a response, and the frames of an error with its headers in them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from ..waiting import running_loop
+
+__all__ = ["discard", "discard_async", "scrub"]
+
+LONGEST_DISCARDED = 64 * 1024
+LONGEST_DISCARD_SECONDS = 1.0
+
+
+def scrub(error: BaseException) -> None:
+    """Cut the frames of the HTTP library out of an error: their local variables hold the headers as they were sent."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        left += [other for other in (one.__cause__, one.__context__) if other is not None]
+
+
+def discard(response: Any) -> None:
+    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again."""
+    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
+    left = LONGEST_DISCARDED
+    try:
+        for part in response.stream:
+            left -= len(part)
+            if left < 0 or time.monotonic() > deadline:
+                break
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        scrub(error)
+    finally:
+        response.close()
+
+
+async def discard_async(response: Any) -> None:
+    left = LONGEST_DISCARDED
+    try:
+        if isinstance(running_loop(), asyncio.AbstractEventLoop):
+            async with asyncio.timeout(LONGEST_DISCARD_SECONDS):
+                async for part in response.stream:
+                    left -= len(part)
+                    if left < 0:
+                        break
+        else:
+            import trio
+
+            with trio.move_on_after(LONGEST_DISCARD_SECONDS) as scope:
+                async for part in response.stream:
+                    left -= len(part)
+                    if left < 0:
+                        # Where a `break` would leave the library's generators unfinished, of which trio warns.
+                        scope.cancel()
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        scrub(error)
+    finally:
+        await response.aclose()

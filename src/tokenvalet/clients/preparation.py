@@ -1,0 +1,99 @@
+"""What is decided of one request of httpx2 or httpx before it is sent: may it be, where does it go, with which token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core.call import Hop
+from ..core.guard import Origin
+from ..core.token import TokenParameters
+from ..errors import ConfigurationError, OriginError, shown
+from ..named_client import NamedClient, Ticket
+
+__all__ = ["REDIRECTED", "Customize", "Preparation"]
+
+EXTENSION = "tokenvalet"
+REDIRECTED = "tokenvalet.redirected"
+_OWN_HEADERS = frozenset({b"authorization", b"dpop"})
+
+Customize = Callable[[Any], TokenParameters | None]
+
+
+class HttpxHop(Hop):
+    __slots__ = ("stream",)
+    stream: Any
+
+    def replayable(self) -> bool:
+        return _is_replayable(self.stream)
+
+
+class Preparation:
+    """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
+
+    __slots__ = ("headers", "hop", "ticket")
+
+    def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
+        self.headers = request.headers.raw
+        self.ticket: Ticket | None = None
+        self.hop: Hop | None = None
+        extensions = request.extensions
+        if origin not in client.guard.allowed or not origin.is_safe:
+            if REDIRECTED not in extensions:
+                client.guard.check(origin)
+            if _has_body(self.headers):
+                raise OriginError(
+                    f"client {client.name!r}: the API redirects to {shown(str(origin))}, which is not among "
+                    "allowed_origins, and the body of the request would go along; it was not sent there",
+                    code="redirect_abroad_refused",
+                )
+            return
+        url = request.url
+        if url.userinfo:
+            raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
+        for name, _ in self.headers:
+            if name.lower() in _OWN_HEADERS:
+                raise OriginError(
+                    f"client {client.name!r}: the request has a header {name.decode('latin-1')} of its own, which is "
+                    "what this client is there to set: leave it out, or use an HTTP client without a token",
+                    code="authorization_header_given",
+                )
+        parameters = extensions.get(EXTENSION)
+        if parameters is None and customize is not None:
+            parameters = customize(request)
+        if parameters is not None and not isinstance(parameters, TokenParameters):
+            raise ConfigurationError(
+                f"client {client.name!r}: what a token is asked for with is a TokenParameters, not a "
+                f"{type(parameters).__name__}",
+                code="invalid_token_parameters",
+            )
+        self.ticket = client.ticket(parameters)
+        # The path is only looked at for proofs, and costs more than the rest of a hop.
+        path = url.raw_path.decode("ascii").partition("?")[0] if client.credentials.proof_key is not None else ""
+        self.hop = hop = HttpxHop(request.method, origin, path)
+        hop.stream = request.stream
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"transfer-encoding" or (lower == b"content-length" and value.strip() not in (b"", b"0")):
+            return True
+    return False
+
+
+def _is_replayable(stream: Any) -> bool:
+    """Whether a body can be sent twice: bytes can, and forms with files that can be rewound; nothing else is trusted to."""
+    kind = type(stream).__name__
+    if kind == "ByteStream":
+        return True
+    if kind != "MultipartStream":
+        return False
+    for field in stream.fields:
+        file = getattr(field, "file", b"")
+        if isinstance(file, str | bytes):
+            continue
+        seekable = getattr(file, "seekable", None)
+        if seekable is None or not seekable():
+            return False
+    return True
