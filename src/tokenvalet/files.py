@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -81,38 +80,37 @@ def file_signature(path: Path) -> Signature | None:
 class WatchedFile(Generic[_T]):
     """A file and what was made of it. A change on disk is taken over; one that cannot be used leaves the old in force."""
 
-    __slots__ = ("_lock", "_parse", "_refused", "_signature", "_value", "path")
+    __slots__ = ("_known", "_parse", "_refused", "path")
 
     def __init__(self, path: Path, parse: Callable[[bytes], _T]) -> None:
         """Read the file at once. Raises FileFault or KeyFault where it cannot be used."""
         self.path = path
         self._parse = parse
-        self._lock = threading.Lock()
-        content, self._signature = read_file(path, private=True)
-        self._refused: Signature | None = self._signature
-        self._value = parse(content)
+        content, signature = read_file(path, private=True)
+        self._refused: Signature | None = signature
+        # One pair, put in place at once, instead of a lock: a fork could leave that held by nobody. Where two threads
+        # read at once and the older reading comes last, its signature is not the file's, and it is read once more.
+        self._known = (signature, parse(content))
 
     def __call__(self) -> _T:
         """Return what the file holds now, or held when it was last usable."""
-        if file_signature(self.path) != self._signature:
-            with self._lock:
-                self._reload()
-        return self._value
-
-    def _reload(self) -> None:
+        signature, value = self._known
         now = file_signature(self.path)
-        if now == self._signature:
-            return
+        return value if now == signature else self._reload(now)
+
+    def _reload(self, now: Signature | None) -> _T:
         try:
             content, signature = read_file(self.path, private=True)
-            self._value = self._parse(content)
-            self._signature = self._refused = signature
+            self._known = (signature, self._parse(content))
+            self._refused = signature
         except (FileFault, KeyFault) as fault:
-            if now != self._refused:
+            # Set first, so that of many threads one warns.
+            told, self._refused = self._refused == now, now
+            if not told:
                 logger.warning(
                     "%s has changed and cannot be used (%s); the former one stays in force", self.path, fault
                 )
-            self._refused = now
+        return self._known[1]
 
 
 def read_assertion(path: Path) -> str:

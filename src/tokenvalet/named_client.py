@@ -11,14 +11,14 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .backchannel import Backchannel
 from .config import ClientConfig
 from .core.dpop import NonceStore
-from .core.guard import Guard
+from .core.guard import Guard, parse_origin
 from .core.messages import Outcome, Pause, Transmit
 from .core.metadata import Metadata, discover
 from .core.obtain import ClockCorrection, obtain
@@ -31,6 +31,7 @@ from .errors import ConfigurationError, ConfigurationFault, ProofError, TokenReq
 from .files import FileFault
 from .observe import Event, Observers
 from .tls import TlsContexts, TlsIdentity
+from .workers import Lane
 
 __all__ = ["NamedClient", "Surroundings", "Ticket", "system_clock"]
 
@@ -52,7 +53,7 @@ def system_clock(
     return _new(Moment, (_monotonic(), _wall()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Surroundings:
     """What all clients of one valet share."""
 
@@ -63,6 +64,15 @@ class Surroundings:
     nonces: NonceStore
     observers: Observers
     stopping: threading.Event
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where locks may be held by nobody."""
+        stopped, self.stopping = self.stopping.is_set(), threading.Event()
+        if stopped:
+            self.stopping.set()
+        self.tls.after_fork()
+        self.directory.after_fork()
+        self.backchannel.after_fork()
 
 
 class Ticket:
@@ -85,6 +95,7 @@ class NamedClient:
 
     Attributes:
         valid_from: a serial number; tokens whose renewal began before it are not used by this client.
+        lane: what its renewals share their threads by: the server that they go to, and the endpoint there.
     """
 
     def __init__(self, name: str, config: ClientConfig, credentials: Credentials, around: Surroundings) -> None:
@@ -94,6 +105,8 @@ class NamedClient:
         self.credentials = credentials
         self.guard = Guard(name, config.origins())
         self.valid_from = 0
+        endpoint = config.token_endpoint or config.issuer or ""
+        self.lane: Lane = (parse_origin(endpoint), endpoint)
         self.correction = ClockCorrection()
         self._tickets: OrderedDict[TokenParameters, Ticket] = OrderedDict()
         self._uses_tls_files = config.certificate_file is not None or config.ca_file is not None
@@ -114,11 +127,6 @@ class NamedClient:
     def invalidate(self) -> None:
         """Use no token any more whose renewal has begun by now. Another client with the same token key is not touched."""
         self.valid_from = next(_SERIALS)
-
-    @property
-    def lane(self) -> Hashable:
-        """What its renewals share their threads by: where they go."""
-        return self.config.token_endpoint or self.config.issuer
 
     def ticket(self, parameters: TokenParameters | None = None) -> Ticket:
         """Return the ticket for a token with these parameters. Raises ConfigurationError where they cannot be."""

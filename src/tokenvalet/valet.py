@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import threading
@@ -279,7 +280,7 @@ class TokenValet:
         self._around.backchannel.close()
         return pools
 
-    def _add_all(self, configs: Mapping[str, ClientConfig]) -> None:
+    def _make_all(self, configs: Mapping[str, ClientConfig]) -> dict[str, NamedClient]:
         faults: list[ConfigurationFault] = []
         made: dict[str, NamedClient] = {}
         for name, config in configs.items():
@@ -289,9 +290,12 @@ class TokenValet:
                 made[name] = client
         if faults:
             raise ConfigurationError(faults=faults)
+        return made
+
+    def _add_all(self, configs: Mapping[str, ClientConfig]) -> None:
+        made = self._make_all(configs)
         for name, client in made.items():
-            former = self._clients.get(name)
-            if former is not None:
+            if name in self._clients:
                 client.invalidate()
                 self.remove_client(name)
         with self._lock:
@@ -303,6 +307,9 @@ class TokenValet:
         client = self._clients.get(name)
         if client is None:
             client = self._resolve(name)
+        elif name in self._resolved:
+            with contextlib.suppress(KeyError):  # another thread removed it in between
+                self._resolved.move_to_end(name)
         if self._closed:
             self._check_open()
         return client
@@ -314,15 +321,18 @@ class TokenValet:
             known = ", ".join(sorted(self._clients)[:10]) or "none"
             hint = f"did you mean {near[0]!r}?" if near else f"known clients: {known}"
             raise ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")
-        self._add_all({name: config})
+        made = self._make_all({name: config})[name]
+        leaving: list[str] = []
         with self._lock:
-            self._resolved[name] = None
-            leaving = []
-            while len(self._resolved) > MOST_RESOLVED:
-                leaving.append(self._resolved.popitem(last=False)[0])
+            # Several may have asked for it at once: the first one's is everybody's.
+            client = self._clients.setdefault(name, made)
+            if client is made:
+                self._resolved[name] = None
+                while len(self._resolved) > MOST_RESOLVED:
+                    leaving.append(self._resolved.popitem(last=False)[0])
         for one in leaving:
             self.remove_client(one)
-        return self._clients[name]
+        return client
 
     def _check_open(self) -> None:
         if self._closed:
@@ -352,9 +362,7 @@ class TokenValet:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._around.tls.after_fork()
-        self._around.directory.after_fork()
-        self._around.backchannel.after_fork()
+        self._around.after_fork()
         self._renewer.after_fork()
         for pools in list(self._all_pools):
             pools.after_fork()
