@@ -1,0 +1,34 @@
+"""The door of the command line: it says in a sentence what is missing, and opens without any of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tokenvalet import __version__
+
+HINT = "The command line needs more than the library does: pip install 'tokenvalet[cli]'\n"
+
+
+@pytest.mark.parametrize("missing", ["click", "starlette", "uvicorn", "joserfc"])
+def test_a_missing_extra_is_named_in_one_sentence(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['demo']\nfrom tokenvalet.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", HINT)
+
+
+def test_the_module_is_the_command_line() -> None:
+    command = [sys.executable, "-m", "tokenvalet", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"tokenvalet {__version__}\n"
+
+
+def test_what_cannot_be_asked_is_exit_code_2() -> None:
+    command = [sys.executable, "-m", "tokenvalet", "demo", "--port", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
