@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .core.signing import Signer
     from .core.token import AccessToken, Moment, TokenParameters
     from .observe import Event, Observer
+    from .store_config import StoreConfig
     from .valet import TokenValet
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Secret",
     "Signer",
     "StepUpRequiredError",
+    "StoreConfig",
     "TokenParameters",
     "TokenRefusedError",
     "TokenRequestError",
@@ -65,6 +67,7 @@ _HOMES = {
     "Observer": "observe",
     "Secret": "core.secret",
     "Signer": "core.signing",
+    "StoreConfig": "store_config",
     "TokenParameters": "core.token",
     "TokenValet": "valet",
 }

@@ -42,7 +42,7 @@ from .core.guard import Origin, parse_origin
 from .core.signing import ASYMMETRIC_ALGORITHMS
 from .errors import ConfigurationError, ConfigurationFault
 
-__all__ = ["AssertionContext", "ClientConfig", "validate_client"]
+__all__ = ["AssertionContext", "ClientConfig", "field_faults", "validate_client"]
 
 SECRET_FIELDS = frozenset({"client_secret", "private_key", "private_key_password", "proxy"})
 
@@ -164,12 +164,8 @@ def validate_client(values: Mapping[str, Any], place: str) -> tuple[ClientConfig
 
 def _faults_of(error: ValidationError, values: Mapping[str, Any]) -> list[ConfigurationFault]:
     """Return what is wrong, field by field, and then what of the rest does not go together."""
-    faults: list[ConfigurationFault] = []
-    bad: set[str] = set()
-    for one in error.errors(include_url=False, include_input=False, include_context=False):
-        location = [str(part) for part in one["loc"]]
-        bad.update(location[:1])
-        faults.append(ConfigurationFault(place=".".join(location), message=_message(one["type"], one["msg"], location)))
+    faults = field_faults(error, list(ClientConfig.model_fields))
+    bad = {fault.place.partition(".")[0] for fault in faults}
     # The rest is known to be good, and is read once more by itself, since it may have been written in other ways.
     good = {name: value for name, value in values.items() if name not in bad}
     rest = ClientConfig.__new__(ClientConfig)
@@ -177,9 +173,19 @@ def _faults_of(error: ValidationError, values: Mapping[str, Any]) -> list[Config
     return faults + _cross_faults(rest, frozenset(bad))
 
 
-def _message(kind: str, text: str, location: list[str]) -> str:
+def field_faults(error: ValidationError, fields: list[str]) -> list[ConfigurationFault]:
+    """Return what pydantic found wrong with each of a model's fields, in our words."""
+    return [
+        ConfigurationFault(
+            place=".".join(map(str, one["loc"])), message=_message(one["type"], one["msg"], one["loc"], fields)
+        )
+        for one in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _message(kind: str, text: str, location: tuple[int | str, ...], fields: list[str]) -> str:
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(location[0], list(ClientConfig.model_fields), n=1)
+        near = difflib.get_close_matches(str(location[0]), fields, n=1)
         return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
     if kind == "missing":
         return "is missing"

@@ -7,72 +7,68 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .backchannel import Backchannel
 from .config import ClientConfig
-from .core.dpop import NonceStore
 from .core.guard import Guard, parse_origin
 from .core.messages import Outcome, Pause, Transmit
 from .core.metadata import Metadata, discover
-from .core.obtain import ClockCorrection, obtain
+from .core.obtain import ClockCorrection, Obtained, obtain
 from .core.policy import FIRST_RENEWAL_ATTEMPTS, renewal_window
 from .core.request import Endpoint, TokenOrder, checked
+from .core.response import Granted
+from .core.sharing import Found, Share, renew_shared
+from .core.stored import StoredToken, read_stored
 from .core.token import AccessToken, Moment, TokenParameters, token_key
 from .credentials import Credentials, load_credentials
-from .directory import Directory
-from .errors import ConfigurationError, ConfigurationFault, ProofError, TokenRequestError, ValetClosedError, shown
+from .errand import Errand
+from .errors import ConfigurationError, ConfigurationFault, ProofError, shown
 from .files import FileFault
-from .observe import Event, Observers
-from .tls import TlsContexts, TlsIdentity
+from .surroundings import Surroundings
+from .tls import TlsIdentity
 from .workers import Lane
 
-__all__ = ["NamedClient", "Surroundings", "Ticket", "system_clock"]
+__all__ = ["NamedClient", "Renewed", "Ticket", "Wish"]
 
 MOST_REMEMBERED_PARAMETERS = 4096
+# Those who wait for a process that died with the lease have as much time left for a request of their own.
+LEASE_SHARE = 0.5
 TLS_CHECK_SECONDS = 10.0
 
 # The order in which renewals begin and clients are invalidated: a clock could show two of them the same time.
 _SERIALS = itertools.count(1)
 _T = TypeVar("_T")
-Clock = Callable[[], Moment]
 
 
-def system_clock(
-    _new: Callable[..., Moment] = tuple.__new__,
-    _monotonic: Callable[[], float] = time.monotonic,
-    _wall: Callable[[], float] = time.time,
-) -> Moment:
-    """Return the clocks of this machine. Read for every call, hence the look-ups that are made beforehand."""
-    return _new(Moment, (_monotonic(), _wall()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Why a renewal is wanted.
+
+    Attributes:
+        cause: ``missing``, ``expired``, ``due``, ``rejected`` or ``forced``.
+        first: whether there is no token to fall back on, so that a passing fault is worth further attempts.
+        former: the token that is to be replaced, or None.
+        began: when it was asked for, on the monotonic clock.
+        awaited: whether anybody waits for it by now.
+    """
+
+    cause: str
+    first: bool
+    former: AccessToken | None
+    began: float
+    awaited: Callable[[], bool]
 
 
-@dataclass(slots=True, kw_only=True)
-class Surroundings:
-    """What all clients of one valet share."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """What a renewal brought, and whether another process had brought it already."""
 
-    clock: Clock
-    backchannel: Backchannel
-    directory: Directory
-    tls: TlsContexts
-    nonces: NonceStore
-    observers: Observers
-    stopping: threading.Event
-
-    def after_fork(self) -> None:
-        """Begin anew in a forked child, where locks may be held by nobody."""
-        stopped, self.stopping = self.stopping.is_set(), threading.Event()
-        if stopped:
-            self.stopping.set()
-        self.tls.after_fork()
-        self.directory.after_fork()
-        self.backchannel.after_fork()
+    token: AccessToken
+    from_store: bool
 
 
 class Ticket:
@@ -105,6 +101,9 @@ class NamedClient:
         self.credentials = credentials
         self.guard = Guard(name, config.origins())
         self.valid_from = 0
+        self.invalidated = float("-inf")
+        # A proof key of this process alone binds its tokens to this process.
+        self._is_shared = around.shelf is not None and (credentials.proof_key is None or bool(config.dpop_key_file))
         endpoint = config.token_endpoint or config.issuer or ""
         self.lane: Lane = (parse_origin(endpoint), endpoint)
         self.correction = ClockCorrection()
@@ -127,6 +126,7 @@ class NamedClient:
     def invalidate(self) -> None:
         """Use no token any more whose renewal has begun by now. Another client with the same token key is not touched."""
         self.valid_from = next(_SERIALS)
+        self.invalidated = self.around.clock().monotonic
 
     def ticket(self, parameters: TokenParameters | None = None) -> Ticket:
         """Return the ticket for a token with these parameters. Raises ConfigurationError where they cannot be."""
@@ -155,57 +155,84 @@ class NamedClient:
             return self._default.identity
         return self.around.tls.identity(self.config)
 
-    def renew(self, ticket: Ticket, *, first: bool) -> AccessToken:
-        """Get a new token. Blocking; on the renewer's threads only.
-
-        Args:
-            ticket: which token.
-            first: whether there is none to fall back on, so that a passing fault is worth further attempts.
+    def renew(self, ticket: Ticket, wish: Wish) -> Renewed | None:
+        """Get a new token, or None: another process is about it, and nobody waits. Blocking; on the renewer's threads only.
 
         Raises:
             TokenValetError: why there is none.
         """
-        clock = self.around.clock
+        around = self.around
         serial = next(_SERIALS)
         order = self._order(ticket.parameters)
-        started = time.monotonic()
-        deadline = started + self.config.timeout
-        identity = ticket.identity
+        run = Errand(self.name, self.config, around, ticket.key, lambda: ticket.identity or self.identity()).run
 
-        def run(flow: Generator[Transmit | Pause, Outcome, _T] | Generator[Transmit, Outcome, _T]) -> _T:
-            return self._drive(flow, deadline, identity)
-
-        endpoint = self._endpoint(run)
-        now = clock()
-        obtained = run(
-            obtain(
+        def begin(now: Moment) -> Generator[Transmit | Pause, Outcome, Obtained]:
+            return obtain(
                 order,
-                endpoint,
-                self.around.nonces,
+                self._endpoint(run),
+                around.nonces,
                 self.correction,
                 now,
-                attempts=FIRST_RENEWAL_ATTEMPTS if first else 1,
+                attempts=FIRST_RENEWAL_ATTEMPTS if wish.first else 1,
                 deadline=now.monotonic + self.config.timeout,
-                jitter=random.random,
+                jitter=around.jitter,
             )
-        )
-        granted = obtained.granted
+
+        if not self._is_shared:
+            brought: Obtained | Found | None = run(begin(around.clock()))
+        else:
+            brought = run(renew_shared(self._share(ticket, wish, order), begin, around.clock()))
+        if brought is None:
+            return None
+        if isinstance(brought, Obtained):
+            return Renewed(token=self._token(brought.granted, brought.asked_at, serial), from_store=False)
+        age = brought.stored.age
+        obtained = Moment(brought.read_at.monotonic - age, brought.read_at.wall - age)
+        return Renewed(token=self._token(brought.stored.granted, obtained, serial), from_store=True)
+
+    def _token(self, granted: Granted, obtained: Moment, serial: int) -> AccessToken:
         return AccessToken(
             client=self.name,
             value=granted.access_token,
             token_type=granted.token_type,
             scope=granted.scope,
-            obtained=obtained.asked_at,
+            obtained=obtained,
             lifetime=granted.lifetime,
-            window=renewal_window(granted.lifetime, self.config.renew_before, random.random()),
-            clock=clock,
+            window=renewal_window(granted.lifetime, self.config.renew_before, self.around.jitter()),
+            clock=self.around.clock,
             proof_key=self.credentials.proof_key,
             nonces=self.around.nonces,
             clock_correction=self.correction.seconds,
             serial=serial,
         )
 
-    def _endpoint(self, run: Callable[[Generator[Transmit, Outcome, Metadata]], Metadata]) -> Endpoint:
+    def _share(self, ticket: Ticket, wish: Wish, order: TokenOrder) -> Share:
+        former = wish.former
+
+        def will_do(stored: StoredToken, now: Moment) -> bool:
+            obtained = now.monotonic - stored.age
+            if stored.left <= 0 or obtained <= self.invalidated:
+                return False
+            if wish.cause == "forced":
+                return obtained > wish.began
+            if former is None or wish.cause not in ("due", "rejected"):
+                return True
+            is_another = stored.granted.access_token != former.value
+            return is_another and obtained > former.end.monotonic - former.lifetime
+
+        return Share(
+            client=self.name,
+            key=ticket.key,
+            cause=wish.cause,
+            read=lambda content, left: read_stored(content, ticket.key, left, order),
+            will_do=will_do,
+            awaited=wish.awaited,
+            lease=self.config.timeout * LEASE_SHARE,
+            deadline=self.around.clock().monotonic + self.config.timeout,
+            jitter=self.around.jitter,
+        )
+
+    def _endpoint(self, run: Callable[[Generator[Any, Outcome, Metadata]], Metadata]) -> Endpoint:
         config = self.config
         if config.token_endpoint is not None:
             return Endpoint.parse(config.token_endpoint)
@@ -240,41 +267,6 @@ class NamedClient:
                 f"{_listed(metadata.dpop_signing_algs)}, and the proof key signs with {key.alg}: configure dpop_key_file",
                 code="dpop_algorithm_not_offered",
             )
-
-    def _drive(self, flow: Generator[Any, Outcome, _T], deadline: float, identity: TlsIdentity | None) -> _T:
-        around = self.around
-        try:
-            step = next(flow)
-            while True:
-                left = deadline - time.monotonic()
-                if isinstance(step, Pause):
-                    if around.stopping.wait(min(step.seconds, max(left, 0.0))):
-                        raise ValetClosedError("the valet was closed while a token was being renewed")
-                    outcome = Outcome(now=around.clock())
-                elif left <= 0:
-                    raise TokenRequestError(
-                        f"client {self.name!r}: no token within {self.config.timeout:g} s: raise timeout if the server "
-                        "is that slow",
-                        code="token_request_timeout",
-                    )
-                else:
-                    url = step.request.url
-                    identity = identity or (self.identity() if url.startswith("https:") else None)
-                    began = time.monotonic()
-                    result = around.backchannel.send(
-                        step.request, timeout=left, identity=identity, proxy=self.config.proxy
-                    )
-                    outcome = Outcome(now=around.clock(), result=result)
-                    self._tell(step, getattr(result, "status", None), time.monotonic() - began)
-                step = flow.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-
-    def _tell(self, step: Transmit, status: int | None, seconds: float) -> None:
-        detail = f"{step.request.method} {step.request.url} {status if status is not None else 'no answer'}"
-        self.around.observers.tell(
-            Event(name="token_request", client=self.name, cause=step.cause, seconds=seconds, detail=detail)
-        )
 
     def _order(self, parameters: TokenParameters | None) -> TokenOrder:
         config = self.config

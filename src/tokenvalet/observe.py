@@ -30,8 +30,14 @@ EVENT_NAMES = (
     "call_rejected",  # the API said 401, and it could not be put right
     "call_refused",  # a request was refused before anything was sent
     "endpoint_changed",  # the metadata names another token endpoint than before
+    "store_hit",  # a token that another process had got was taken from the store; seconds: what life it has left
+    "store_away",  # the store cannot be used; seconds: how long it is left alone at first
+    "store_back",  # the store can be used again
+    "store_value_refused",  # the store holds something that cannot be opened
 )
-_WARNINGS = frozenset({"renewal_failed", "call_refused", "call_rejected", "endpoint_changed"})
+_WARNINGS = frozenset(
+    {"renewal_failed", "call_refused", "call_rejected", "endpoint_changed", "store_away", "store_value_refused"}
+)
 WARNING_SPACING = 10.0
 MOST_WARNED_OF = 4096
 

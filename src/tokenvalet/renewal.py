@@ -11,76 +11,23 @@ import random
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 
-from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off
+from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, look_again
 from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
-from .named_client import Clock, Ticket
+from .named_client import Renewed, Ticket, Wish
 from .observe import Event, Observers
-from .workers import Workers
+from .pending import Entry, Renewal, Waiting
+from .surroundings import Clock
+from .workers import Executor, Workers
 
 __all__ = ["Renewer", "Waiting"]
 
 GRACE_SECONDS = 1.0
 DEFAULT_CAPACITY = 131_072
 MOST_SPARED = 16
-
-
-class _Entry:
-    """What is known of one token key.
-
-    A token that an API rejected is set aside, and no longer current, while the renewal that is to replace it is under way.
-    """
-
-    __slots__ = ("failed_at", "failure", "failures", "forced_at", "retry_at", "set_aside", "token")
-
-    def __init__(self) -> None:
-        self.token: AccessToken | None = None
-        self.set_aside: AccessToken | None = None
-        self.failure: TokenValetError | None = None
-        self.failures = 0
-        self.failed_at = 0.0
-        self.retry_at = float("-inf")
-        self.forced_at = float("-inf")
-
-    def take_back(self) -> None:
-        """Use the rejected token again: one API's verdict is not that of all, and there is no better one."""
-        if self.token is None:
-            self.token = self.set_aside
-        self.set_aside = None
-
-
-class _Renewal:
-    """A renewal under way."""
-
-    __slots__ = ("cause", "entry", "future", "started")
-
-    def __init__(self, cause: str, entry: _Entry, started: float) -> None:
-        self.cause = cause
-        self.entry = entry
-        self.started = started
-        self.future: Future[AccessToken] = Future()
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What a caller waits for: the future of a renewal, for so many seconds, and the error or the token after that."""
-
-    future: Future[AccessToken]
-    seconds: float
-    otherwise: TokenValetError
-    instead: AccessToken | None = None
-
-    def result(self) -> AccessToken:
-        """Return the token, now that the waiting is over, or raise an error of this caller's own."""
-        error = self.future.exception() if self.future.done() else self.otherwise
-        if error is None:
-            return self.future.result()
-        if self.instead is not None and not isinstance(error, ValetClosedError):
-            return self.instead
-        raise error.fresh() if isinstance(error, TokenValetError) else error
 
 
 class Renewer:
@@ -90,16 +37,28 @@ class Renewer:
         clock: reads both clocks.
         observers: who is told.
         capacity: how many token keys are kept; the least recently used go first.
+        jitter: gives random numbers from 0 to 1.
+        workers: makes what renewals run on.
     """
 
-    def __init__(self, clock: Clock, observers: Observers, *, capacity: int = DEFAULT_CAPACITY) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        observers: Observers,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        jitter: Callable[[], float] = random.random,
+        workers: Callable[[], Executor] = Workers,
+    ) -> None:
         self._clock = clock
         self._observers = observers
         self._capacity = capacity
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._under_way: dict[str, _Renewal] = {}
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._under_way: dict[str, Renewal] = {}
         self._lock = threading.Lock()
-        self._workers = Workers()
+        self._jitter = jitter
+        self._make_workers = workers
+        self._workers = workers()
         self._closed = False
 
     def fresh(self, ticket: Ticket) -> AccessToken | None:
@@ -135,7 +94,7 @@ class Renewer:
             entry = self._entry(ticket.key)
             token = self._usable(entry.token, ticket, now)
             renewal = self._under_way.get(ticket.key)
-            started: _Renewal | None = None
+            started: Renewal | None = None
             told: list[tuple[str, str]] = []
             if force and (renewal is not None or now.monotonic - entry.forced_at >= FORCED_RENEWAL_SPACING):
                 if renewal is None:
@@ -179,7 +138,7 @@ class Renewer:
             if token is not None and token is not rejected:
                 return token
             renewal = self._under_way.get(ticket.key)
-            started: _Renewal | None = None
+            started: Renewal | None = None
             if renewal is None:
                 if token is None and entry.token is not None:
                     # It has expired meanwhile, so that this is no forced renewal, and failures count.
@@ -189,7 +148,8 @@ class Renewer:
                     return None
                 else:
                     entry.forced_at = now.monotonic
-                    started = renewal = self._start(ticket, entry, "rejected", now)
+                    started = renewal = self._start(ticket, entry, "rejected", now, rejected)
+            renewal.awaited = True
             if token is not None:
                 entry.set_aside, entry.token = token, None
             waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, self._too_late(ticket))
@@ -214,20 +174,20 @@ class Renewer:
         for renewal in self._under_way.values():
             renewal.entry.take_back()
         self._under_way = {}
-        self._workers = Workers()
+        self._workers = self._make_workers()
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValetClosedError("the valet is closed: ask it for tokens and clients before it is, or make a new one")
 
-    def _check_failure(self, entry: _Entry, now: Moment) -> None:
+    def _check_failure(self, entry: Entry, now: Moment) -> None:
         if entry.failure is not None and now.monotonic < entry.retry_at:
             raise entry.failure.fresh()
 
-    def _entry(self, key: str) -> _Entry:
+    def _entry(self, key: str) -> Entry:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry()
+            entry = self._entries[key] = Entry()
             self._make_room(key)
         else:
             self._entries.move_to_end(key)
@@ -236,7 +196,7 @@ class Renewer:
     def _make_room(self, newest: str | None = None) -> None:
         # Keys with a renewal under way are spared, or what it brings would be lost; they count when it has ended.
         most = self._capacity + len(self._under_way)
-        spared: list[tuple[str, _Entry]] = []
+        spared: list[tuple[str, Entry]] = []
         while self._entries and len(self._entries) + len(spared) > most and len(spared) < MOST_SPARED:
             key, entry = self._entries.popitem(last=False)
             if key in self._under_way or key == newest:
@@ -252,9 +212,10 @@ class Renewer:
             return None
         return token
 
-    def _waiting(self, ticket: Ticket, entry: _Entry, renewal: _Renewal, now: Moment) -> Waiting:
+    def _waiting(self, ticket: Ticket, entry: Entry, renewal: Renewal, now: Moment) -> Waiting:
         limit = ticket.client.config.timeout + GRACE_SECONDS
         patience = min(max(0.0, renewal.started + PROBE_PATIENCE - now.monotonic), limit)
+        renewal.awaited = True
         set_aside = self._usable(entry.set_aside, ticket, now)
         if set_aside is not None and not ticket.force:
             return Waiting(renewal.future, patience, self._too_late(ticket), set_aside)
@@ -272,11 +233,14 @@ class Renewer:
             code="token_request_timeout",
         )
 
-    def _start(self, ticket: Ticket, entry: _Entry, cause: str, now: Moment) -> _Renewal:
-        renewal = self._under_way[ticket.key] = _Renewal(cause, entry, now.monotonic)
+    def _start(
+        self, ticket: Ticket, entry: Entry, cause: str, now: Moment, rejected: AccessToken | None = None
+    ) -> Renewal:
+        former = rejected if rejected is not None else entry.token
+        renewal = self._under_way[ticket.key] = Renewal(cause, entry, former, now.monotonic)
         return renewal
 
-    def _submit(self, ticket: Ticket, renewal: _Renewal) -> None:
+    def _submit(self, ticket: Ticket, renewal: Renewal) -> None:
         # Outside the lock, since the thread that runs it will want the lock.
         try:
             taken = self._workers.submit(ticket.client.lane, lambda: self._run(ticket, renewal))
@@ -286,20 +250,43 @@ class Renewer:
         if not taken:
             _fail(renewal.future, ValetClosedError("the valet was closed while a token was being renewed"))
 
-    def _run(self, ticket: Ticket, renewal: _Renewal) -> None:
+    def _run(self, ticket: Ticket, renewal: Renewal) -> None:
         began = time.monotonic()
         self._tell("renewal_started", ticket, cause=renewal.cause)
-        token: AccessToken | None = None
+        renewed: Renewed | None = None
         failure: TokenValetError | None = None
         # Only the first of several renewals in a row that fail is worth further attempts: after it, the intervals count.
-        first = renewal.cause in ("missing", "expired") and not renewal.entry.failures
+        wish = Wish(
+            cause=renewal.cause,
+            first=renewal.cause in ("missing", "expired") and not renewal.entry.failures,
+            former=renewal.former,
+            began=renewal.started,
+            awaited=lambda: renewal.awaited,
+        )
         try:
-            token = ticket.client.renew(ticket, first=first)
+            while renewed is None:
+                renewed = ticket.client.renew(ticket, wish)
+                if renewed is None and self._leave_to_others(ticket, renewal):
+                    return
         except TokenValetError as error:
             failure = error.fresh()
         except BaseException as error:  # noqa: BLE001  whatever it is, nobody may be left waiting; the thread is ours
             failure = self._broken(ticket, error)
-        self._conclude(ticket, renewal, token, failure, time.monotonic() - began)
+        self._conclude(ticket, renewal, renewed, failure, time.monotonic() - began)
+
+    def _leave_to_others(self, ticket: Ticket, renewal: Renewal) -> bool:
+        """End a renewal that another process is about, and look again soon. Returns False if somebody waits by now."""
+        with self._lock:
+            if self._under_way.get(ticket.key) is not renewal:
+                return True
+            if renewal.awaited:
+                return False
+            del self._under_way[ticket.key]
+            now = self._clock()
+            left = renewal.former.seconds_left(now) if renewal.former is not None else 0.0
+            renewal.entry.retry_at = now.monotonic + look_again(left, self._jitter())
+            self._make_room()
+            return True
 
     def _broken(self, ticket: Ticket, error: BaseException) -> TokenRequestError:
         return TokenRequestError(
@@ -311,16 +298,20 @@ class Renewer:
     def _conclude(
         self,
         ticket: Ticket,
-        renewal: _Renewal,
-        token: AccessToken | None,
+        renewal: Renewal,
+        renewed: Renewed | None,
         failure: TokenValetError | None,
         seconds: float,
     ) -> None:
+        token = renewed.token if renewed is not None else None
         pause = self._settle(ticket, renewal, token, failure)
         if pause is None:
             return
-        if token is not None:
-            self._tell("token_cached", ticket, cause=renewal.cause, seconds=token.lifetime)
+        if renewed is not None and token is not None:
+            if renewed.from_store:
+                self._tell("store_hit", ticket, cause=renewal.cause, seconds=token.seconds_left(self._clock()))
+            else:
+                self._tell("token_cached", ticket, cause=renewal.cause, seconds=token.lifetime)
             _succeed(renewal.future, token)
         elif failure is not None:
             detail = f"after {seconds:.3f} s: {failure}"
@@ -328,7 +319,7 @@ class Renewer:
             _fail(renewal.future, failure)
 
     def _settle(
-        self, ticket: Ticket, renewal: _Renewal, token: AccessToken | None, failure: TokenValetError | None
+        self, ticket: Ticket, renewal: Renewal, token: AccessToken | None, failure: TokenValetError | None
     ) -> float | None:
         """File what a renewal brought. Returns the seconds that the server is left alone; None: closed meanwhile."""
         with self._lock:
@@ -347,8 +338,12 @@ class Renewer:
                 return 0.0
             entry.take_back()
             assert failure is not None
+            if failure.code == "renewal_spaced":
+                # Another process has forced one a moment ago, so that the next of ours counts from now.
+                entry.forced_at = now
+                return 0.0
             entry.failures += 1
-            pause = back_off(failure, entry.failures, random.random())
+            pause = back_off(failure, entry.failures, self._jitter())
             entry.failure, entry.failed_at, entry.retry_at = failure, now, now + pause
             return pause
 

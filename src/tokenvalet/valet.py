@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from .backchannel import Backchannel, HttpBackchannel
+from .client_book import DEFAULT_NAME, ClientBook, Resolver
 from .config import ClientConfig
 from .configuration_sources import settings_from_dict, settings_from_env, settings_from_toml
 from .core.dpop import NonceStore
 from .core.token import AccessToken, TokenParameters
 from .directory import Directory
-from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
-from .named_client import Clock, NamedClient, Surroundings, system_clock
+from .errors import ConfigurationError, ValetClosedError
+from .named_client import NamedClient
 from .observe import Observer, Observers
 from .renewal import DEFAULT_CAPACITY, Renewer
+from .store_config import StoreConfig, open_shelf
+from .surroundings import Clock, Surroundings, system_clock
 from .tls import TlsContexts
 from .waiting import wait, wait_async
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Resolver", "TokenValet"]
 
-DEFAULT_NAME = "default"
-MOST_RESOLVED = 131_072
 # What a client's configuration decides, or what would let requests go past the token.
 _NOT_FOR_A_CLIENT = {
     "auth": "the client sets the Authorization header itself",
@@ -48,8 +46,6 @@ _NOT_FOR_A_CLIENT = {
     "limits": "hand over transport= to have it wrapped",
 }
 
-Resolver = Callable[[str], ClientConfig | None]
-
 
 class TokenValet:
     """Keeps the access tokens of named clients, and hands out HTTP clients that carry them.
@@ -58,6 +54,7 @@ class TokenValet:
 
     Args:
         configs: the clients: a mapping of names to configurations, or one configuration, named by its `name`.
+        store: where tokens are kept beyond this process, to be shared with others; by default nowhere.
         resolver: asked for clients that are not known, by name; returns None for those that there are not. What it
             returned is kept until `remove_client`, the least recently used going first.
         observers: callables that are told every `Event`; called on the thread where it happens, so they must be quick.
@@ -72,6 +69,7 @@ class TokenValet:
     def __init__(
         self,
         *configs: ClientConfig | Mapping[str, ClientConfig],
+        store: StoreConfig | None = None,
         resolver: Resolver | None = None,
         observers: Iterable[Observer] = (),
         clock: Clock = system_clock,
@@ -87,17 +85,16 @@ class TokenValet:
             nonces=NonceStore(),
             observers=told,
             stopping=threading.Event(),
+            shelf=open_shelf(store, told) if store is not None else None,
         )
         self._renewer = Renewer(clock, told, capacity=capacity)
-        self._resolver = resolver
-        self._clients: dict[str, NamedClient] = {}
-        self._resolved: OrderedDict[str, None] = OrderedDict()
+        self._clients = ClientBook(self._around, resolver, self._drop_pools)
         self._pools: dict[tuple[str, str], Pools] = {}
         # Those of removed clients too, as long as an HTTP client that was made for them is alive.
         self._all_pools: weakref.WeakSet[Pools] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
-        self._add_all(_by_name(configs))
+        self._clients.add(_by_name(configs))
         _VALETS.add(self)
 
     @classmethod
@@ -227,17 +224,11 @@ class TokenValet:
             ConfigurationError: with everything that is wrong with it.
         """
         self._check_open()
-        self._add_all({name: config})
+        self._clients.add({name: config})
 
     def remove_client(self, name: str) -> None:
         """Remove a client at run time. HTTP clients that were made for it go on until they are closed."""
-        with self._lock:
-            self._clients.pop(name, None)
-            self._resolved.pop(name, None)
-            pools = [self._pools.pop((name, library), None) for library in ("httpx2", "httpx")]
-        for one in pools:
-            if one is not None:
-                one.close()
+        self._clients.remove(name)
 
     def close(self) -> None:
         """End it all: renewals under way, connections, threads. Whoever waits gets a ValetClosedError.
@@ -278,60 +269,21 @@ class TokenValet:
         self._around.stopping.set()
         self._renewer.close()
         self._around.backchannel.close()
+        if self._around.shelf is not None:
+            self._around.shelf.close()
         return pools
 
-    def _make_all(self, configs: Mapping[str, ClientConfig]) -> dict[str, NamedClient]:
-        faults: list[ConfigurationFault] = []
-        made: dict[str, NamedClient] = {}
-        for name, config in configs.items():
-            client, wrong = NamedClient.make(name, config, self._around, f"clients.{name}")
-            faults += wrong
-            if client is not None:
-                made[name] = client
-        if faults:
-            raise ConfigurationError(faults=faults)
-        return made
-
-    def _add_all(self, configs: Mapping[str, ClientConfig]) -> None:
-        made = self._make_all(configs)
-        for name, client in made.items():
-            if name in self._clients:
-                client.invalidate()
-                self.remove_client(name)
+    def _drop_pools(self, name: str) -> None:
         with self._lock:
-            self._clients.update(made)
+            pools = [self._pools.pop((name, library), None) for library in ("httpx2", "httpx")]
+        for one in pools:
+            if one is not None:
+                one.close()
 
     def _named(self, name: str | None) -> NamedClient:
-        if name is None:
-            name = next(iter(self._clients)) if len(self._clients) == 1 else DEFAULT_NAME
-        client = self._clients.get(name)
-        if client is None:
-            client = self._resolve(name)
-        elif name in self._resolved:
-            with contextlib.suppress(KeyError):  # another thread removed it in between
-                self._resolved.move_to_end(name)
+        client = self._clients.named(name)
         if self._closed:
             self._check_open()
-        return client
-
-    def _resolve(self, name: str) -> NamedClient:
-        config = self._resolver(name) if self._resolver is not None else None
-        if config is None:
-            near = difflib.get_close_matches(name, list(self._clients)[:1000], n=1)
-            known = ", ".join(sorted(self._clients)[:10]) or "none"
-            hint = f"did you mean {near[0]!r}?" if near else f"known clients: {known}"
-            raise ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")
-        made = self._make_all({name: config})[name]
-        leaving: list[str] = []
-        with self._lock:
-            # Several may have asked for it at once: the first one's is everybody's.
-            client = self._clients.setdefault(name, made)
-            if client is made:
-                self._resolved[name] = None
-                while len(self._resolved) > MOST_RESOLVED:
-                    leaving.append(self._resolved.popitem(last=False)[0])
-        for one in leaving:
-            self.remove_client(one)
         return client
 
     def _check_open(self) -> None:
@@ -362,6 +314,7 @@ class TokenValet:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._clients.after_fork()
         self._around.after_fork()
         self._renewer.after_fork()
         for pools in list(self._all_pools):

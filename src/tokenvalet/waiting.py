@@ -14,7 +14,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from .core.token import AccessToken
-from .renewal import Waiting
+from .pending import Waiting
 
 __all__ = ["running_loop", "wait", "wait_async"]
 

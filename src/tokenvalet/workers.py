@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
-__all__ = ["Lane", "Workers"]
+__all__ = ["Executor", "Lane", "Workers"]
 
 MOST_THREADS = 64
 MOST_FOR_A_SERVER = 16
@@ -21,6 +22,16 @@ IDLE_SECONDS = 30.0
 Job = Callable[[], None]
 Lane = tuple[Hashable, Hashable]
 """What a job shares its threads by: the server, and the endpoint on it."""
+
+
+class Executor(Protocol):
+    """What renewals run on."""
+
+    def submit(self, lane: Lane, job: Job) -> bool:
+        """Have `job` run soon. Returns False when closed; raises RuntimeError where there is no thread for it."""
+
+    def close(self) -> None:
+        """Take no more work."""
 
 
 class _Server:

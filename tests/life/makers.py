@@ -14,8 +14,10 @@ from tokenvalet import AccessToken, ClientConfig, Event, Moment, TokenParameters
 from tokenvalet.core.messages import Failure, HttpReply, HttpRequest
 from tokenvalet.core.secret import Secret
 from tokenvalet.named_client import Ticket
-from tokenvalet.renewal import Renewer, Waiting
+from tokenvalet.pending import Waiting
+from tokenvalet.renewal import Renewer
 from tokenvalet.tls import TlsIdentity
+from tokenvalet.workers import Workers
 
 ENDPOINT = "http://127.0.0.1:1/token"
 SECRET = "planted-client-secret-planted"
@@ -170,6 +172,10 @@ class Bench:
         return self.valet._renewer
 
     @property
+    def workers(self) -> Workers:
+        return workers_of(self.valet)
+
+    @property
     def count(self) -> int:
         """How many requests went to the token endpoint."""
         return self.backchannel.count
@@ -238,3 +244,10 @@ def in_threads() -> Iterator[Outcomes]:
     outcomes = Outcomes()
     yield outcomes
     outcomes.join()
+
+
+def workers_of(valet: TokenValet) -> Workers:
+    """Return the threads of a valet."""
+    workers = valet._renewer._workers
+    assert isinstance(workers, Workers)
+    return workers

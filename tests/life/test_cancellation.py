@@ -11,7 +11,7 @@ import trio
 
 from life.makers import Bench, in_threads, refusal, until
 from tokenvalet import AccessToken, TokenRefusedError, TokenRequestError
-from tokenvalet.renewal import Waiting
+from tokenvalet.pending import Waiting
 from tokenvalet.waiting import wait, wait_async
 
 

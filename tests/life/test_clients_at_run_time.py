@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from life.makers import Bench, config, in_threads, refusal, token_of, tokens, until
 from tokenvalet import AccessToken, ClientConfig, ConfigurationError, TokenParameters, TokenRefusedError, TokenValet
-from tokenvalet.renewal import Waiting
+from tokenvalet.pending import Waiting
 
 # Invalidate ------------------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ def test_a_client_that_many_ask_for_at_once_for_the_first_time_is_one_client_and
 
 @pytest.mark.standards("S-190")
 def test_of_the_resolved_clients_the_least_recently_used_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenvalet.valet.MOST_RESOLVED", 2)
+    monkeypatch.setattr("tokenvalet.client_book.MOST_RESOLVED", 2)
     resolver = Resolver()
     bench, valet = resolving(resolver)
     with bench, valet:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from life.makers import Bench, config, in_threads, tokens, unavailable, until
+from life.makers import Bench, config, in_threads, tokens, unavailable, until, workers_of
 from support.raw_server import RawServer, answer, never_answer
 from tokenvalet import AccessToken, TokenValet, ValetClosedError
 
@@ -86,7 +86,7 @@ def test_what_a_renewal_brings_after_the_close_is_neither_kept_nor_told() -> Non
         bench.backchannel.wait_for(1)
         bench.valet.close()
         bench.backchannel.release()
-        until(lambda: bench.renewer._workers._threads == 0)
+        until(lambda: bench.workers._threads == 0)
         assert not isinstance(waiting, AccessToken)
         assert isinstance(waiting.future.exception(0), ValetClosedError)
         assert (dict(bench.renewer._entries), bench.seen.of("token_cached")) == ({}, [])
@@ -104,7 +104,7 @@ def test_no_further_attempt_is_made_after_the_close() -> None:
             server.behaviour = answer(body)
             time.sleep(0.1)  # now it pauses, for a quarter of a second at least
             valet.close()
-        until(lambda: valet._renewer._workers._threads == 0)
+        until(lambda: workers_of(valet)._threads == 0)
         assert [type(error) for error in threads.errors] == [ValetClosedError]
         assert server.connections == 1
 
@@ -141,5 +141,5 @@ def test_a_pause_between_attempts_ends_with_the_valet() -> None:
             threads.start(lambda: bench.valet.token("m2m"))
             bench.backchannel.wait_for(1)
             bench.valet.close()
-            until(lambda: bench.renewer._workers._threads == 0)
+            until(lambda: bench.workers._threads == 0)
         assert [type(error) for error in threads.errors] == [ValetClosedError]

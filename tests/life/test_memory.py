@@ -12,7 +12,7 @@ import pytest
 
 from life.makers import Bench, Clock, config, refusal, token_of, tokens, until
 from tokenvalet import AccessToken, TokenParameters, TokenRefusedError
-from tokenvalet.named_client import Ticket
+from tokenvalet.named_client import Renewed, Ticket, Wish
 from tokenvalet.observe import Observers
 from tokenvalet.renewal import Renewer
 
@@ -28,9 +28,9 @@ class Stub:
         self.clock = clock
         self.renewals = 0
 
-    def renew(self, ticket: Ticket, *, first: bool) -> AccessToken:
+    def renew(self, ticket: Ticket, wish: Wish) -> Renewed:
         self.renewals += 1
-        return AccessToken(
+        token = AccessToken(
             client=self.name,
             value=ticket.key,
             token_type="Bearer",
@@ -40,6 +40,7 @@ class Stub:
             window=300.0,
             clock=self.clock,
         )
+        return Renewed(token=token, from_store=False)
 
     def ticket(self, key: str) -> Ticket:
         return Ticket(key, cast(Any, self), None, None)
@@ -58,8 +59,7 @@ class Inline:
 @pytest.mark.standards("S-190")
 def test_a_hundred_thousand_keys_have_a_token_each_and_one_more_costs_the_oldest() -> None:
     stub = Stub(clock := Clock())
-    renewer = Renewer(clock, Observers(), capacity=100_000)
-    renewer._workers = cast(Any, Inline())
+    renewer = Renewer(clock, Observers(), capacity=100_000, workers=Inline)
     tickets = [stub.ticket(f"key-{number}") for number in range(100_001)]
     for ticket in tickets[:-1]:
         renewer.get(ticket)
@@ -187,7 +187,7 @@ def test_nothing_is_left_of_renewals_that_have_ended() -> None:
         for number in range(100):
             bench.valet.token("m2m", scope=str(number))
         bench.settle()
-        workers = bench.renewer._workers
+        workers = bench.workers
         until(lambda: not workers._servers)
         assert (workers._servers, list(workers._ready), len(bench.renewer._entries)) == ({}, [], 5)
 

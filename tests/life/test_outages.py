@@ -11,7 +11,7 @@ from life.makers import Answer, Bench, refusal, reply, tokens, unavailable, unre
 from tokenvalet import ConfigurationError, ProofError, TokenRefusedError, TokenRequestError, TokenResponseError
 from tokenvalet.core.messages import HttpReply, HttpRequest
 from tokenvalet.errors import TokenValetError
-from tokenvalet.renewal import Waiting
+from tokenvalet.pending import Waiting
 
 
 def ask(bench: Bench) -> TokenValetError | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from life.makers import PATIENCE, SECRET, Bench, config, in_threads, until
+from life.makers import PATIENCE, SECRET, Bench, config, in_threads, until, workers_of
 from support.raw_server import RawServer, never_answer
 from tokenvalet import TokenValet
 from tokenvalet.files import read_file
@@ -139,7 +139,7 @@ def everything_locked(valet: TokenValet) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner in owners:
             stack.enter_context(owner._lock)
-        stack.enter_context(valet._renewer._workers._condition)
+        stack.enter_context(workers_of(valet)._condition)
         yield
 
 

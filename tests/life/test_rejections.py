@@ -8,7 +8,7 @@ import pytest
 
 from life.makers import Bench, in_threads, refusal, token_of, tokens, unavailable, until
 from tokenvalet import AccessToken, TokenRefusedError, TokenRequestError
-from tokenvalet.renewal import Waiting
+from tokenvalet.pending import Waiting
 from tokenvalet.waiting import wait, wait_async
 
 

@@ -235,7 +235,7 @@ def test_a_callable_that_raises_what_it_should_not_leaves_nobody_waiting(kind: t
         assert not isinstance(waiting, AccessToken)
         assert waiting.future.exception(5) is not None
         bench.settle()
-        assert bench.renewer._workers._threads == 1  # and the thread lives on
+        assert bench.workers._threads == 1  # and the thread lives on
 
 
 def test_a_thread_that_cannot_be_started_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

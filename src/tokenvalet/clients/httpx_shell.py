@@ -18,7 +18,8 @@ from ..core.token import AccessToken
 from ..errors import TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..observe import Event
-from ..renewal import Renewer, Waiting
+from ..pending import Waiting
+from ..renewal import Renewer
 from ..waiting import wait, wait_async
 from .leftovers import discard, discard_async, scrub
 from .pools import Pool, Pools

@@ -9,11 +9,14 @@ from ..errors import ConfigurationError, ProofError, TokenRefusedError, TokenReq
 
 __all__ = [
     "FIRST_RENEWAL_ATTEMPTS",
+    "FLEET_PAUSE",
     "FORCED_RENEWAL_SPACING",
     "LONGEST_RETRY_AFTER",
     "PROBE_PATIENCE",
     "back_off",
+    "look_again",
     "pause_between_attempts",
+    "pause_between_looks",
     "renewal_window",
 ]
 
@@ -30,6 +33,11 @@ FIRST_PAUSE = 0.25
 # While a failure is remembered and its interval has passed, one caller's request probes the server; callers give the
 # probe this many seconds before they get the remembered error, so that a hanging server does not hang them.
 PROBE_PATIENCE = 1.0
+# After a failure nobody who shares the store asks the server for one to two times this many seconds.
+FLEET_PAUSE = 0.75
+FIRST_LOOK = 0.05
+LONGEST_LOOK = 0.5
+LOOKS_PER_LIFE = 20
 
 
 def renewal_window(lifetime: float, renew_before: float, jitter: float) -> float:
@@ -65,3 +73,13 @@ def pause_between_attempts(error: TokenRequestError, attempt: int, jitter: float
     """Return the seconds between two attempts of a first renewal, after its `attempt`-th one failed."""
     pause = FIRST_PAUSE * 2.0 ** (attempt - 1) * (1 + jitter)
     return max(pause, error.retry_after) if error.retry_after is not None else pause
+
+
+def pause_between_looks(looks: int, jitter: float) -> float:
+    """Return the seconds until the store is looked into again for what another process is renewing."""
+    return min(LONGEST_LOOK, FIRST_LOOK * 1.5 ** min(looks, 16)) * (0.5 + jitter)
+
+
+def look_again(seconds_left: float, jitter: float) -> float:
+    """Return the seconds until a due token, which another process is renewing, is looked for in the store again."""
+    return min(2.0, seconds_left / LOOKS_PER_LIFE) * (0.5 + jitter)

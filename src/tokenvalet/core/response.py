@@ -22,7 +22,7 @@ from .policy import LONGEST_RETRY_AFTER
 from .request import Endpoint, TokenOrder
 from .scope import scope_tokens
 
-__all__ = ["Granted", "date_of", "failure_error", "json_object", "read_token_response", "retry_after"]
+__all__ = ["Granted", "date_of", "failure_error", "json_object", "read_token_response", "retry_after", "token_fault"]
 
 LONGEST_TOKEN = 32 * 1024
 LONGEST_LIFETIME = 24 * 3600.0
@@ -165,7 +165,7 @@ def _no_constant(name: str) -> Any:
 def _granted(document: Mapping[str, Any], order: TokenOrder, where: str) -> Granted:
     token_type = _token_type(document.get("token_type"), order, where)
     access_token = document.get("access_token")
-    fault = _token_fault(access_token, token_type)
+    fault = token_fault(access_token, token_type)
     if fault or not isinstance(access_token, str):
         raise TokenResponseError(f"{where} answered with an access_token that {fault}", status=200)
     scope = document.get("scope")
@@ -209,7 +209,8 @@ def _token_type(value: object, order: TokenOrder, where: str) -> str:
     return token_type
 
 
-def _token_fault(value: object, token_type: str) -> str:
+def token_fault(value: object, token_type: str) -> str:
+    """Return what is wrong with an access token of that type, or nothing. The text shows nothing of it."""
     if not isinstance(value, str) or not value:
         return "is missing, or no string (RFC 6749 §5.1)"
     if len(value) > LONGEST_TOKEN:
