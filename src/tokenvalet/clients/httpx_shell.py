@@ -55,14 +55,18 @@ def _transport_class(library: ModuleType) -> Any:
 
 def _class_for(library: Any) -> Any:
     class SyncBody(library.SyncByteStream):  # type: ignore[misc]
-        """The body of a response; counts its call out of the pool when it is closed."""
+        """The body of a response; counts its call out of the pool, if it is on one, when it is closed."""
 
-        def __init__(self, body: Any, pool: Pool) -> None:
+        def __init__(self, body: Any, pool: Pool | None) -> None:
             self._body = body
-            self._pool: Pool | None = pool
+            self._pool = pool
 
         def __iter__(self) -> Iterator[bytes]:
-            yield from self._body
+            try:
+                yield from self._body
+            except Exception as error:
+                scrub(error)
+                raise
 
         def close(self) -> None:
             pool, self._pool = self._pool, None
@@ -73,15 +77,19 @@ def _class_for(library: Any) -> Any:
                     pool.transport.close()
 
     class AsyncBody(library.AsyncByteStream):  # type: ignore[misc]
-        """The body of a response; counts its call out of the pool when it is closed."""
+        """The body of a response; counts its call out of the pool, if it is on one, when it is closed."""
 
-        def __init__(self, body: Any, pool: Pool) -> None:
+        def __init__(self, body: Any, pool: Pool | None) -> None:
             self._body = body
-            self._pool: Pool | None = pool
+            self._pool = pool
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for part in self._body:
-                yield part
+            try:
+                async for part in self._body:
+                    yield part
+            except Exception as error:
+                scrub(error)
+                raise
 
         async def aclose(self) -> None:
             pool, self._pool = self._pool, None
@@ -112,7 +120,7 @@ def _class_for(library: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
             if prepared.ticket is None or prepared.hop is None:
-                return self._after(request, self._send(request, True))
+                return self._after(request, self._send(request, prepared))
             token = wait(self._renewer.get(prepared.ticket))
             observers = self._client.around.observers
             flow = api_call(token, prepared.hop, self._client.around.nonces)
@@ -123,8 +131,8 @@ def _class_for(library: Any) -> Any:
                     if isinstance(step, Send):
                         if response is not None:
                             self._tell("call_retried", cause=step.reason)
-                            discard(response)
-                        response = self._send(self._dressed(request, prepared, step), False)
+                            discard(response, prepared.timeouts)
+                        response = self._send(self._dressed(request, prepared, step), prepared)
                         if observers.every_call:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
@@ -141,7 +149,7 @@ def _class_for(library: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
             if prepared.ticket is None or prepared.hop is None:
-                return self._after(request, await self._send_async(request, True))
+                return self._after(request, await self._send_async(request, prepared))
             ticket = prepared.ticket
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
@@ -156,7 +164,7 @@ def _class_for(library: Any) -> Any:
                         if response is not None:
                             self._tell("call_retried", cause=step.reason)
                             await discard_async(response)
-                        response = await self._send_async(self._dressed(request, prepared, step), False)
+                        response = await self._send_async(self._dressed(request, prepared, step), prepared)
                         if observers.every_call:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
@@ -168,6 +176,24 @@ def _class_for(library: Any) -> Any:
                 if response is not None:
                     await response.aclose()
                 raise
+
+        def __enter__(self) -> Any:
+            if self._inner is not None:
+                self._inner.__enter__()
+            return self
+
+        def __exit__(self, *exception: Any) -> None:
+            if self._inner is not None:
+                self._inner.__exit__(*exception)
+
+        async def __aenter__(self) -> Any:
+            if self._inner is not None:
+                await self._inner.__aenter__()
+            return self
+
+        async def __aexit__(self, *exception: Any) -> None:
+            if self._inner is not None:
+                await self._inner.__aexit__(*exception)
 
         def close(self) -> None:
             """Close the inner transport, if one was given; the shared pools belong to the valet."""
@@ -201,42 +227,36 @@ def _class_for(library: Any) -> Any:
             twin = library.Request.__new__(type(request))
             twin.__dict__.update(request.__dict__)
             twin.headers = library.Headers(headers)
+            prepared.timeouts = dict(request.extensions.get("timeout", ()))
+            twin.extensions = {**request.extensions, "timeout": prepared.timeouts}
             return twin
 
-        def _send(self, request: Any, abroad: bool) -> Any:
-            if self._inner is not None:
-                try:
-                    return self._inner.handle_request(request)
-                except BaseException as error:
-                    del request
-                    scrub(error)
-                    raise
-            pool = self._pools.sync_pool(abroad=abroad)
+        def _send(self, request: Any, prepared: Preparation) -> Any:
+            pool = None
+            if self._inner is None:
+                abroad = prepared.ticket is None
+                pool = self._pools.sync_pool(prepared.origin, prepared.identity, abroad=abroad)
             try:
-                response = pool.transport.handle_request(request)
+                response = (self._inner if pool is None else pool.transport).handle_request(request)
             except BaseException as error:
                 del request
-                if pool.leave():
+                if pool is not None and pool.leave():
                     pool.transport.close()
                 scrub(error)
                 raise
             response.stream = SyncBody(response.stream, pool)
             return response
 
-        async def _send_async(self, request: Any, abroad: bool) -> Any:
-            if self._inner is not None:
-                try:
-                    return await self._inner.handle_async_request(request)
-                except BaseException as error:
-                    del request
-                    scrub(error)
-                    raise
-            pool = await self._pools.async_pool(abroad=abroad)
+        async def _send_async(self, request: Any, prepared: Preparation) -> Any:
+            pool = None
+            if self._inner is None:
+                abroad = prepared.ticket is None
+                pool = await self._pools.async_pool(prepared.origin, prepared.identity, abroad=abroad)
             try:
-                response = await pool.transport.handle_async_request(request)
+                response = await (self._inner if pool is None else pool.transport).handle_async_request(request)
             except BaseException as error:
                 del request
-                if pool.leave():
+                if pool is not None and pool.leave():
                     await pool.aclose()
                 scrub(error)
                 raise
@@ -252,7 +272,8 @@ def _class_for(library: Any) -> Any:
                 else:
                     self._renewer.replace(ticket, step.token)
             except TokenValetError as error:
-                response.extensions[ERROR] = error
+                # Without its frames, which would hold this response, and it them.
+                response.extensions[ERROR] = error.with_traceback(None)
             return None
 
         async def _settle_async(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:
@@ -264,7 +285,8 @@ def _class_for(library: Any) -> Any:
                 else:
                     self._renewer.replace(ticket, step.token)
             except TokenValetError as error:
-                response.extensions[ERROR] = error
+                # Without its frames, which would hold this response, and it them.
+                response.extensions[ERROR] = error.with_traceback(None)
             return None
 
         def _after(self, request: Any, response: Any) -> Any:

@@ -25,11 +25,18 @@ def scrub(error: BaseException) -> None:
         seen.add(id(one))
         one.__traceback__ = None
         left += [other for other in (one.__cause__, one.__context__) if other is not None]
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
 
 
-def discard(response: Any) -> None:
-    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again."""
+def discard(response: Any, timeouts: dict[str, Any]) -> None:
+    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again.
+
+    timeouts: those of its request, which the library looks at when it begins to read; seconds, or None.
+    """
     deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
+    # The caller may have allowed for any silence, but not for one in an answer that is never seen.
+    timeouts["read"] = LONGEST_DISCARD_SECONDS
     left = LONGEST_DISCARDED
     try:
         for part in response.stream:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncGenerator
 from types import ModuleType
 from typing import Any
 
 from ..backchannel import proxy_for
+from ..core.guard import Origin
+from ..errors import ValetClosedError
 from ..named_client import NamedClient
 from ..tls import TlsIdentity
 from ..waiting import running_loop
@@ -22,16 +23,19 @@ __all__ = ["Pool", "Pools"]
 
 POOL_SECONDS = 120.0
 
+# The proxy that an origin is reached through, if any, and whether it is abroad, where no client certificate is shown.
+Way = tuple[str | None, bool]
+
 
 class Pool:
     """One transport of an HTTP library, and how many calls are on it."""
 
     __slots__ = ("_calls", "_lock", "_retired", "identity", "keeper", "made", "transport")
 
-    def __init__(self, transport: Any, identity: TlsIdentity | None) -> None:
+    def __init__(self, transport: Any, identity: TlsIdentity, made: float) -> None:
         self.transport = transport
         self.identity = identity
-        self.made = time.monotonic()
+        self.made = made
         self.keeper: AsyncGenerator[None, None] | None = None
         self._calls = 0
         self._retired = False
@@ -57,6 +61,12 @@ class Pool:
             done, self._retired = self._retired, True
             return not done and self._calls == 0
 
+    def for_one_call(self) -> Pool:
+        """Return this pool with a call counted in, and closed to all others."""
+        self.enter()
+        self.retire()
+        return self
+
     async def aclose(self) -> None:
         """Close an asynchronous transport, on its own loop."""
         if self.keeper is not None:
@@ -71,33 +81,57 @@ class Pools:
     def __init__(self, client: NamedClient, library: ModuleType) -> None:
         self._client = client
         self._library = library
-        self._sync: dict[bool, Pool] = {}
-        self._async: dict[tuple[Any, bool], Pool] = {}
+        self._sync: dict[Way, Pool] = {}
+        self._async: dict[tuple[Any, Way], Pool] = {}
+        self._ways: dict[Origin, Way] = {}
         self._left_behind: list[Pool] = []
+        self._closed = False
         self._lock = threading.Lock()
 
-    def sync_pool(self, *, abroad: bool) -> Pool:
-        """Return the pool for this thread's next call, with the call counted in."""
-        while True:
-            pool = self._sync.get(abroad)
-            if pool is None or not self._is_current(pool):
-                pool = self._replace_sync(abroad)
-            if pool.enter():
-                return pool
+    def sync_pool(self, origin: Origin, identity: TlsIdentity | None, *, abroad: bool) -> Pool:
+        """Return the pool for this thread's next call, with the call counted in.
 
-    async def async_pool(self, *, abroad: bool) -> Pool:
-        """Return the pool of the running event loop for the next call, with the call counted in."""
-        loop = running_loop()
+        Args:
+            origin: where the call goes to.
+            identity: how the client spoke TLS when its token was asked for, where files of its own say so; a token that
+                is bound to a certificate may only go over connections with the same one (RFC 8705 §3).
+            abroad: whether that is no allowed origin, so that the certificate is not shown either.
+
+        Raises:
+            ValetClosedError: the valet is closed.
+        """
+        way = self._way(origin, abroad)
         while True:
-            pool = self._async.get((loop, abroad))
-            if pool is None or not self._is_current(pool):
-                pool = await self._replace_async(loop, abroad)
-            if pool.enter():
-                return pool
+            pool = self._sync.get(way)
+            if pool is not None and self._serves(pool, identity):
+                if pool.enter():
+                    return pool
+            elif self._is_shared(identity):
+                self._replace_sync(way)
+            else:
+                return self._made(self._library.HTTPTransport, way, identity).for_one_call()
+
+    async def async_pool(self, origin: Origin, identity: TlsIdentity | None, *, abroad: bool) -> Pool:
+        """Return the pool of the running event loop for the next call, with the call counted in. As `sync_pool`."""
+        way, loop = self._way(origin, abroad), running_loop()
+        while True:
+            pool = self._async.get((loop, way))
+            if pool is not None and self._serves(pool, identity):
+                if pool.enter():
+                    return pool
+            elif self._is_shared(identity):
+                await self._replace_async(loop, way)
+            else:
+                return self._made(self._library.AsyncHTTPTransport, way, identity).for_one_call()
 
     def close(self) -> None:
-        """Close the pools of threads, and have those of event loops closed on their loops."""
+        """Close the pools of threads, and have those of event loops closed on their loops.
+
+        HTTP clients of a client that was removed may go on; each of their calls gets connections of its own from now on,
+        since nobody would be there to close what they shared.
+        """
         with self._lock:
+            self._closed = True
             sync, self._sync = list(self._sync.values()), {}
             others, self._async = self._async, {}
         for pool in sync:
@@ -111,6 +145,7 @@ class Pools:
         """As `close`, and wait for the pools of the running event loop."""
         loop = running_loop()
         with self._lock:
+            self._closed = True
             own = [self._async.pop(key) for key in list(self._async) if key[0] is loop]
         for pool in own:
             if pool.retire():
@@ -123,59 +158,68 @@ class Pools:
         self._left_behind += [*self._sync.values(), *self._async.values()]
         self._sync, self._async = {}, {}
 
-    def _is_current(self, pool: Pool) -> bool:
-        # A token that is bound to a certificate may only go over connections with the same one (RFC 8705 §3).
-        bound_to = self._client.file_identity
-        return time.monotonic() - pool.made < POOL_SECONDS and (bound_to is None or pool.identity is bound_to)
+    def _now(self) -> float:
+        return self._client.around.clock().monotonic
 
-    def _replace_sync(self, abroad: bool) -> Pool:
+    def _way(self, origin: Origin, abroad: bool) -> Way:
+        way = self._ways.get(origin)
+        if way is None:
+            way = (proxy_for(str(origin), self._client.config.proxy), abroad)
+            if not abroad:  # of those that are, there may be any number
+                self._ways[origin] = way
+        return way
+
+    def _serves(self, pool: Pool, identity: TlsIdentity | None) -> bool:
+        return self._now() - pool.made < POOL_SECONDS and (identity is None or pool.identity is identity)
+
+    def _is_shared(self, identity: TlsIdentity | None) -> bool:
+        if self._client.around.stopping.is_set():
+            raise ValetClosedError(f"client {self._client.name!r}: the valet was closed before the request was sent")
+        # A certificate that was replaced while its last calls waited for a token is theirs alone.
+        return not self._closed and (identity is None or identity is self._client.file_identity)
+
+    def _replace_sync(self, way: Way) -> None:
         with self._lock:
-            old = self._sync.get(abroad)
-            if old is not None and self._is_current(old):
-                return old
-            transport, identity = self._transport(self._library.HTTPTransport, abroad)
-            made = self._sync[abroad] = Pool(transport, identity)
+            old = self._sync.get(way)
+            if self._closed or (old is not None and self._serves(old, self._client.file_identity)):
+                return
+            self._sync[way] = self._made(self._library.HTTPTransport, way, None)
         if old is not None and old.retire():
             old.transport.close()
-        return made
 
-    async def _replace_async(self, loop: Any, abroad: bool) -> Pool:
-        transport, identity = self._transport(self._library.AsyncHTTPTransport, abroad)
-        made = Pool(transport, identity)
-        made.keeper = self._keep(made, loop, abroad)
+    async def _replace_async(self, loop: Any, way: Way) -> None:
+        made = self._made(self._library.AsyncHTTPTransport, way, None)
+        made.keeper = self._keep(made, loop, way)
         # The loop now knows of the generator, and ends it, and with it the pool, when it ends itself.
         await made.keeper.__anext__()
         with self._lock:
             self._forget_closed_loops()
-            old = self._async.get((loop, abroad))
-            if old is not None and self._is_current(old):
-                made, old = old, made
-            self._async[loop, abroad] = made
+            old = self._async.get((loop, way))
+            if self._closed or (old is not None and self._serves(old, self._client.file_identity)):
+                old = made
+            else:
+                self._async[loop, way] = made
         if old is not None and old.retire():
             await old.aclose()
-        return made
 
-    async def _keep(self, pool: Pool, loop: Any, abroad: bool) -> AsyncGenerator[None, None]:
+    async def _keep(self, pool: Pool, loop: Any, way: Way) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             with self._lock:
-                if self._async.get((loop, abroad)) is pool:
-                    del self._async[loop, abroad]
+                if self._async.get((loop, way)) is pool:
+                    del self._async[loop, way]
             await pool.transport.aclose()
 
     def _forget_closed_loops(self) -> None:
         for key in [key for key in self._async if isinstance(key[0], asyncio.AbstractEventLoop) and key[0].is_closed()]:
             del self._async[key]
 
-    def _transport(self, kind: Any, abroad: bool) -> tuple[Any, TlsIdentity]:
-        client = self._client
-        client.ticket()  # lets a certificate that has changed on disk be seen
-        identity = client.identity()
-        origins = client.guard.allowed
-        proxy = proxy_for(str(min(origins)), client.config.proxy) if origins else None
+    def _made(self, kind: Any, way: Way, identity: TlsIdentity | None) -> Pool:
+        proxy, abroad = way
+        identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
-        return kind(verify=context, trust_env=False, proxy=proxy), identity
+        return Pool(kind(verify=context, trust_env=False, proxy=proxy), identity, self._now())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

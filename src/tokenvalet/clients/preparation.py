@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,12 +32,16 @@ class HttpxHop(Hop):
 class Preparation:
     """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
 
-    __slots__ = ("headers", "hop", "ticket")
+    __slots__ = ("headers", "hop", "identity", "origin", "ticket", "timeouts")
 
     def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
         self.headers = request.headers.raw
+        self.origin = origin
         self.ticket: Ticket | None = None
         self.hop: Hop | None = None
+        self.identity = client.file_identity
+        # Of the sending that is under way; never the caller's own.
+        self.timeouts: dict[str, Any] = {}
         extensions = request.extensions
         if origin not in client.guard.allowed or not origin.is_safe:
             if REDIRECTED not in extensions:
@@ -48,6 +53,12 @@ class Preparation:
                     code="redirect_abroad_refused",
                 )
             return
+        parameters = extensions.get(EXTENSION)
+        if parameters is None and customize is not None:
+            parameters = customize(request)
+            self.headers = request.headers.raw  # of which it may have set some
+        if parameters is not None and not isinstance(parameters, TokenParameters):
+            raise _unfit(client.name, parameters)
         url = request.url
         if url.userinfo:
             raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
@@ -58,20 +69,21 @@ class Preparation:
                     "what this client is there to set: leave it out, or use an HTTP client without a token",
                     code="authorization_header_given",
                 )
-        parameters = extensions.get(EXTENSION)
-        if parameters is None and customize is not None:
-            parameters = customize(request)
-        if parameters is not None and not isinstance(parameters, TokenParameters):
-            raise ConfigurationError(
-                f"client {client.name!r}: what a token is asked for with is a TokenParameters, not a "
-                f"{type(parameters).__name__}",
-                code="invalid_token_parameters",
-            )
         self.ticket = client.ticket(parameters)
+        self.identity = self.ticket.identity
         # The path is only looked at for proofs, and costs more than the rest of a hop.
         path = url.raw_path.decode("ascii").partition("?")[0] if client.credentials.proof_key is not None else ""
         self.hop = hop = HttpxHop(request.method, origin, path)
         hop.stream = request.stream
+
+
+def _unfit(client: str, parameters: Any) -> ConfigurationError:
+    if inspect.iscoroutine(parameters):
+        parameters.close()
+        what = "customize is a plain function, not one with async"
+    else:
+        what = f"what a token is asked for with is a TokenParameters, not a {type(parameters).__name__}"
+    return ConfigurationError(f"client {client!r}: {what}", code="invalid_token_parameters")
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
