@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from contract.loops import AsyncioLoop, Loops, TrioLoop
 from contract.registry import CANCELLABLE, DRIVERS, POOLED
 from contract.servers import Recorder, Watched
 from tokenvalet import ClientConfig, TokenValet
+from tokenvalet.observe import Observer
 from tokenvalet.surroundings import Clock, system_clock
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, RunningServer, serve
 
@@ -204,9 +205,11 @@ class Opener:
     valets: list[TokenValet] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
 
-    def valet(self, *allowed: str, clock: Clock = system_clock, **settings: Any) -> TokenValet:
+    def valet(
+        self, *allowed: str, clock: Clock = system_clock, observers: Iterable[Observer] = (), **settings: Any
+    ) -> TokenValet:
         """Make a valet whose client m2m may send its tokens to these origins, by default to the API."""
-        valet = TokenValet({"m2m": self.config(*allowed, **settings)}, clock=clock)
+        valet = TokenValet({"m2m": self.config(*allowed, **settings)}, clock=clock, observers=observers)
         self.valets.append(valet)
         return valet
 
