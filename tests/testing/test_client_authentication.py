@@ -345,39 +345,6 @@ def test_assertion_and_type_belong_together(http: httpx2.Client, keyed: Authoriz
     assert refusal(http.post(keyed.token_endpoint, data=other_type)) == (401, "invalid_client")
 
 
-@pytest.mark.standards("S-131", "S-134")
-def test_an_assertion_that_a_platform_writes_may_be_used_again(
-    http: httpx2.Client, auth: AuthorizationServer, clock: Clock
-) -> None:
-    spiffe = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
-    auth.register(
-        RegisteredClient(
-            client_id="pod",
-            auth_method="private_key_jwt",
-            jwks={"keys": [public_jwk(KEY)]},
-            assertion_issuer="https://cluster.example",
-            assertion_subject="system:serviceaccount:records:web",
-            assertion_audience="https://login.example.org",
-            assertion_max_lifetime=3600,
-            assertion_type=spiffe,
-        )
-    )
-    claims = assertion_claims(
-        auth,
-        clock,
-        "system:serviceaccount:records:web",
-        iss="https://cluster.example",
-        aud="https://login.example.org",
-        exp=int(clock.now) + 3600,
-        jti=None,
-    )
-    form = assertion_form(make_jwt(KEY, claims, {}), client_assertion_type=spiffe)
-    assert [http.post(auth.token_endpoint, data=form).status_code for _ in range(2)] == [200, 200]
-    assert auth.token_requests[0].client_id == "pod"
-    clock.now += 3601
-    assert refusal(http.post(auth.token_endpoint, data=form)) == (401, "invalid_client")
-
-
 # The registry
 
 

@@ -180,14 +180,19 @@ def _assertion(
 
 
 def _client_id_of(jwt: Jwt, form: dict[str, list[str]], clients: Mapping[str, RegisteredClient]) -> str | None:
-    subject = jwt.claims.get("sub")
+    """Return the client that an assertion is about. One subject may be registered for several, as workloads are."""
+    subject, issuer = jwt.claims.get("sub"), jwt.claims.get("iss")
+    known = [each for each in clients.values() if (each.assertion_subject or each.client_id) == subject]
     named = one(form, "client_id")
-    client = next((each for each in clients.values() if (each.assertion_subject or each.client_id) == subject), None)
-    if client is None:
-        return None
-    if named is not None and named != client.client_id:  # RFC 7521 §4.2
-        raise _invalid_client("client_id is not the client of the assertion")
-    return client.client_id
+    if named is not None:
+        if known and named not in {each.client_id for each in known}:  # RFC 7521 §4.2
+            raise _invalid_client("client_id is not the client of the assertion")
+        return named if known else None
+    # A subject is unique within its issuer only (RFC 7519 §4.1.2).
+    of_issuer = [each for each in known if (each.assertion_issuer or each.client_id) == issuer] or known
+    if len(of_issuer) > 1:
+        raise _invalid_client("several clients are registered for this subject: client_id must say which")
+    return of_issuer[0].client_id if of_issuer else None
 
 
 def _check_assertion(jwt: Jwt, client: RegisteredClient, *, issuer: str, now: float, replays: ReplayMemory) -> None:

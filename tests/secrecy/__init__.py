@@ -1,0 +1,1 @@
+"""Secrets planted everywhere, and looked for in logs, errors, tracebacks, pickles, events and whatever shows a value."""
