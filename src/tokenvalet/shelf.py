@@ -7,6 +7,7 @@ its own cache; either is told once and not once per call.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -60,12 +61,12 @@ class Shelf:
 
     def recall(self, client: str, key: str) -> StoreReply:
         """Return what the store holds under a token key."""
-        done, entry = self._ask(client, lambda: self._store.read(self._name(key)))
+        done, entry = self._ask(client, lambda: _entry(self._store.read(self._name(key))))
         return self._reply(client, key, entry, Lease.NOT_ASKED) if done else _AWAY
 
     def claim(self, client: str, key: str, owner: str, seconds: float) -> StoreReply:
         """Take or prolong the lease of a token key, and return what the store holds."""
-        done, answer = self._ask(client, lambda: self._store.claim(self._name(key), owner, seconds))
+        done, answer = self._ask(client, lambda: _claimed(self._store.claim(self._name(key), owner, seconds)))
         if not done or answer is None:
             return _AWAY
         lease, entry = answer
@@ -104,23 +105,29 @@ class Shelf:
             if self._failures:
                 # One asks whether it is back, and the others go on without it meanwhile.
                 self._ask_again = self._clock() + self._pause(self._failures)
+            asked_after = self._failures
         try:
             answer = ask()
         except StoreError as error:
-            self._failed(client, str(error))
+            self._failed(client, str(error), asked_after)
             return False, None
         except Exception as error:  # noqa: BLE001  a store of the user's own may raise anything, and is away all the same
-            self._failed(client, type(error).__name__)
+            self._failed(client, type(error).__name__, asked_after)
             return False, None
-        if self._failures:
+        if asked_after:
             with self._lock:
-                was_away, self._failures, self._ask_again = self._failures > 0, 0, float("-inf")
-            if was_away:
+                is_back = self._failures == asked_after
+                if is_back:
+                    self._failures, self._ask_again = 0, float("-inf")
+            if is_back:
                 self._observers.tell(Event(name="store_back", client=client))
         return True, answer
 
-    def _failed(self, client: str, reason: str) -> None:
+    def _failed(self, client: str, reason: str, asked_after: int) -> None:
         with self._lock:
+            # Of those who asked side by side one counts, or the first trouble would look like the tenth in a row.
+            if self._failures != asked_after:
+                return
             self._failures += 1
             first = self._failures == 1
             pause = self._pause(self._failures)
@@ -142,3 +149,20 @@ class Shelf:
         except SealingFault as fault:
             self._observers.tell(Event(name="store_value_refused", client=client, detail=str(fault)))
             return StoreReply(lease=lease)
+
+
+def _entry(answer: object) -> Entry | None:
+    """Return what a store answered, if it is what a store may answer: it may be one of the user's own."""
+    if answer is None:
+        return None
+    if isinstance(answer, tuple) and len(answer) == 2:
+        value, left = answer
+        if isinstance(value, bytes) and isinstance(left, int | float) and math.isfinite(left):
+            return Entry(value, left) if left > 0 else None
+    raise StoreError("it answered what is no entry")
+
+
+def _claimed(answer: object) -> tuple[Lease, Entry | None]:
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Lease):
+        return answer[0], _entry(answer[1])
+    raise StoreError("it answered what is no lease")

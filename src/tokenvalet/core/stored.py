@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,17 @@ def read_stored(content: bytes, key: str, left: float, order: TokenOrder) -> Sto
     members = _members(content)
     if members is None or members["schema"] != SCHEMA or members["key"] != key:
         return None
+    if not math.isfinite(left) or left <= 0:
+        return None
     token_type = "Bearer" if order.proof_key is None else "DPoP"  # not a password
     scope, lifetime, value = members["scope"], members["lifetime"], members["access_token"]
     if members["token_type"] != token_type or token_fault(value, token_type):
         return None
+    if not isinstance(scope, str | None):
+        return None
     try:
         granted_scope = frozenset(order.scope if scope is None else scope_tokens(scope))
-    except (ValueError, TypeError):
+    except ValueError:
         return None
     if not order.required_scopes <= granted_scope or not isinstance(members["forced"], bool):
         return None

@@ -7,7 +7,9 @@ the system takes from a process that dies. Nothing is followed that could lead e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import random
 import re
 import secrets
 import stat
@@ -27,14 +29,18 @@ if sys.platform != "win32":
 
 __all__ = ["FileStore"]
 
-LARGEST_FILE = 128 * 1024
+LARGEST_VALUE = 128 * 1024
+LARGEST_HEADER = 256
 SWEEP_SECONDS = 600.0
 MOST_SWEPT = 2000
 STALE_SECONDS = 3600.0
 _KEY = re.compile(r"[0-9a-f]{64}")
 _OURS = re.compile(r"[0-9a-f]{64}\.(token|lock|[0-9a-f]{16}\.tmp)")
-_HEADER = re.compile(rb"tokenvalet 1 (-?\d{1,12}\.\d{6}) (-?\d{1,12}\.\d{6}) ([0-9a-f-]{0,64})\n")
+# What stands at the head of a value, or alone in a lock: "1" before a value and for a pause, "lease" for a lease.
+_HEADER = re.compile(rb"tokenvalet (1|lease) (-?\d{1,12}\.\d{6}) (-?\d{1,12}\.\d{6}) ([0-9a-f-]{0,64})\n")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# What opening a file says that is there and is not ours.
+_NOT_OURS = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO})
 
 
 class _Now(NamedTuple):
@@ -45,8 +51,11 @@ class _Now(NamedTuple):
 
 
 class _Held(NamedTuple):
+    """A lease of this process: the descriptor that holds its lock, and when it ends, on the host's clock."""
+
     descriptor: int
     key: str
+    end: float
 
 
 class FileStore:
@@ -67,11 +76,7 @@ class FileStore:
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
         self._swept = float("-inf")
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._folder, 0o700)
-        except OSError as error:
-            raise StoreError(f"{self._folder} cannot be made: {error.strerror}") from None
+        self._files = 0
         with self._opened():
             pass
         _STORES.add(self)
@@ -82,20 +87,35 @@ class FileStore:
             return self._entry(folder, key)
 
     def claim(self, key: str, owner: str, seconds: float) -> tuple[Lease, Entry | None]:
-        """Take the lease of `key`; it ends with the process, and not by time."""
+        """Take the lease of `key`, or prolong it; it ends with the process, or after so many seconds.
+
+        A process that is stopped keeps its locks: whoever finds that a lease is over puts a new lock in its place.
+        """
+        name = f"{_checked(key)}.lock"
+        self._drop_overdue()
         with self._opened() as folder:
-            if owner in self._held:
-                return Lease.GRANTED, self._entry(folder, key)
-            descriptor = _locked(folder, f"{_checked(key)}.lock")
+            with self._lock:
+                mine = self._held.get(owner)
+            descriptor = mine.descriptor if mine is not None else _locked(folder, name)
+            if descriptor is None:
+                descriptor = _taken_over(folder, name, self._boot)
             if descriptor is None:
                 return Lease.HELD, self._entry(folder, key)
-            paused = _pause_left(descriptor, _now(), self._boot)
-            if paused > 0:
-                os.close(descriptor)
-                return Lease.PAUSED, self._entry(folder, key)
-            with self._lock:
-                self._held[owner] = _Held(descriptor, key)
-            return Lease.GRANTED, self._entry(folder, key)
+            kept = mine is not None
+            try:
+                entry = self._entry(folder, key)
+                if mine is None and _pause_left(descriptor, _now(), self._boot) > 0:
+                    return Lease.PAUSED, entry
+                # Without the mark, as on a full disk, the lease ends with the process only.
+                with contextlib.suppress(OSError):
+                    _mark(descriptor, _header("lease", seconds, self._boot))
+                with self._lock:
+                    self._held[owner] = _Held(descriptor, key, _now().uptime + seconds)
+                kept = True
+                return Lease.GRANTED, entry
+            finally:
+                if not kept:
+                    _unlock(descriptor)
 
     def write(self, key: str, value: bytes, seconds: float, owner: str) -> None:
         """Store `value` for so many seconds, and give the lease back."""
@@ -103,15 +123,15 @@ class FileStore:
         try:
             with self._opened() as folder:
                 try:
-                    _write_new(folder, temporary, _header(seconds, self._boot) + value)
+                    _write_new(folder, temporary, _header("1", seconds, self._boot) + value)
                     os.rename(temporary, f"{key}.token", src_dir_fd=folder, dst_dir_fd=folder)
-                except OSError as error:
+                except OSError:
                     with contextlib.suppress(OSError):
                         os.unlink(temporary, dir_fd=folder)
-                    raise StoreError(f"{self._folder} cannot be written to: {error.strerror}") from None
-                self._sweep(folder)
+                    raise
         finally:
             self.release(key, owner, 0.0)
+        self._sweep()
 
     def release(self, key: str, owner: str, pause: float) -> None:
         """Give the lease back; for `pause` seconds nobody may have it."""
@@ -121,66 +141,96 @@ class FileStore:
             return
         try:
             if pause > 0:
-                header = _header(pause, self._boot)
-                os.pwrite(held.descriptor, header, 0)
-                os.ftruncate(held.descriptor, len(header))
+                _mark(held.descriptor, _header("1", pause, self._boot))
         except OSError as error:
             raise StoreError(f"{self._folder} cannot be written to: {error.strerror}") from None
         finally:
-            os.close(held.descriptor)
+            _unlock(held.descriptor)
 
     def close(self) -> None:
         """Give back the leases that are held."""
         with self._lock:
             held, self._held = list(self._held.values()), {}
         for one in held:
-            os.close(one.descriptor)
+            _unlock(one.descriptor)
 
     def after_fork(self) -> None:
         """Let go, in a forked child, of what the parent holds: its locks would not end before the child does."""
         self._lock = threading.Lock()
-        self.close()
+        held, self._held = list(self._held.values()), {}
+        for one in held:
+            os.close(one.descriptor)  # and no more: unlocking would take the lock from the parent
 
     def __repr__(self) -> str:
         return f"<FileStore {str(self._folder)!r}>"
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
+        folder: int | None = None
         try:
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW)
-        except OSError as error:
-            raise StoreError(f"{self._folder} cannot be opened as a folder of our own: {error.strerror}") from None
-        try:
+            folder = _open_folder(self._folder)
             status = os.fstat(folder)
             if status.st_uid != os.geteuid():
                 raise StoreError(f"{self._folder} belongs to another user: give the store a folder of its own")
             if status.st_mode & 0o077:
                 raise StoreError(f"{self._folder} is open to others on this machine: chmod 700 it")
             yield folder
+        except OSError as error:
+            if folder is None and error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise StoreError(f"{self._folder} is a symbolic link, or no folder") from None
+            raise StoreError(f"{self._folder} cannot be used: {error.strerror}") from None
         finally:
-            os.close(folder)
+            if folder is not None:
+                os.close(folder)
 
     def _entry(self, folder: int, key: str) -> Entry | None:
         content = _content(folder, f"{_checked(key)}.token")
         match = _HEADER.match(content) if content is not None else None
-        if content is None or match is None:
+        if content is None or match is None or match[1] != b"1":
             return None
         left = _seconds_left(match, _now(), self._boot)
         return Entry(content[match.end() :], left) if left > 0 else None
 
-    def _sweep(self, folder: int) -> None:
+    def _drop_overdue(self) -> None:
+        """Unlock leases that were never given back and are over: those of others end like that too."""
+        now = _now().uptime
+        with self._lock:
+            over = [owner for owner, held in self._held.items() if held.end < now]
+            descriptors = [self._held.pop(owner).descriptor for owner in over]
+        for descriptor in descriptors:
+            _unlock(descriptor)
+
+    def _sweep(self) -> None:
         """Remove, once in a while, values that are over, and what processes that died have left."""
         now = time.monotonic()
         if now - self._swept < SWEEP_SECONDS:
             return
         self._swept = now
-        with contextlib.suppress(OSError), os.scandir(folder) as files:
-            for number, file in enumerate(files):
-                if number >= MOST_SWEPT:
-                    break
-                if _OURS.fullmatch(file.name) and _is_over(folder, file.name, self._boot):
+        # Of a folder with very many files, some by chance.
+        share = MOST_SWEPT / max(self._files, MOST_SWEPT)
+        count = looked_at = 0
+        with contextlib.suppress(OSError, StoreError), self._opened() as folder, os.scandir(folder) as files:
+            # Locks are replaced by one process at a time.
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in files:
+                count += 1
+                if looked_at < MOST_SWEPT and _OURS.fullmatch(file.name) and random.random() < share:
+                    looked_at += 1
                     with contextlib.suppress(OSError):
-                        os.unlink(file.name, dir_fd=folder)
+                        if _is_over(folder, file.name, self._boot):
+                            os.unlink(file.name, dir_fd=folder)
+        self._files = count
+
+
+def _open_folder(path: Path) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        # Also where it was removed while it is in use, which throws the tokens away and no more.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        return os.open(path, flags)
 
 
 def _checked(key: str) -> str:
@@ -203,15 +253,15 @@ def _boot_id() -> str:
         return ""
 
 
-def _header(seconds: float, boot: str) -> bytes:
+def _header(kind: str, seconds: float, boot: str) -> bytes:
     now = _now()
-    return f"tokenvalet 1 {now.wall + seconds:.6f} {now.uptime + seconds:.6f} {boot}\n".encode("ascii")
+    return f"tokenvalet {kind} {now.wall + seconds:.6f} {now.uptime + seconds:.6f} {boot}\n".encode("ascii")
 
 
 def _seconds_left(header: re.Match[bytes], now: _Now, boot: str) -> float:
-    left = float(header[1]) - now.wall
-    if boot and header[3].decode("ascii") == boot:
-        left = min(left, float(header[2]) - now.uptime)
+    left = float(header[2]) - now.wall
+    if boot and header[4].decode("ascii") == boot:
+        left = min(left, float(header[3]) - now.uptime)
     return left
 
 
@@ -222,16 +272,15 @@ def _content(folder: int, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == getattr(os, "ELOOP", 40):
+        if error.errno in _NOT_OURS:
             return None
-        raise StoreError(f"a file of the store cannot be read: {error.strerror}") from None
+        raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             return None
-        return os.read(descriptor, LARGEST_FILE + 1) if status.st_size <= LARGEST_FILE else None
-    except OSError as error:
-        raise StoreError(f"a file of the store cannot be read: {error.strerror}") from None
+        most = LARGEST_HEADER + LARGEST_VALUE
+        return os.read(descriptor, most) if status.st_size <= most else None
     finally:
         os.close(descriptor)
 
@@ -248,10 +297,7 @@ def _write_new(folder: int, name: str, content: bytes) -> None:
 def _locked(folder: int, name: str) -> int | None:
     """Return a descriptor that holds the lock, or None where another has it."""
     while True:
-        try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _NO_FOLLOW, 0o600, dir_fd=folder)
-        except OSError as error:
-            raise StoreError(f"a lock of the store cannot be opened: {error.strerror}") from None
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _NO_FOLLOW, 0o600, dir_fd=folder)
         kept = False
         try:
             status = os.fstat(descriptor)
@@ -261,8 +307,6 @@ def _locked(folder: int, name: str) -> int | None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return None
-            except OSError as error:
-                raise StoreError(f"files cannot be locked there: {error.strerror}") from None
             # It may have been swept away between opening and locking, and then it locks nobody out.
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == status.st_ino:
@@ -273,9 +317,35 @@ def _locked(folder: int, name: str) -> int | None:
                 os.close(descriptor)
 
 
+def _taken_over(folder: int, name: str, boot: str) -> int | None:
+    """Return a descriptor that holds a new lock, where the lease that the old one stands for is over; or None."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends when the folder is closed
+    except OSError:
+        return None
+    mark = _HEADER.match(_content(folder, name) or b"")
+    if mark is None or mark[1] != b"lease" or _seconds_left(mark, _now(), boot) > 0:
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    return _locked(folder, name)
+
+
+def _mark(descriptor: int, header: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, header, 0)
+
+
+def _unlock(descriptor: int) -> None:
+    # A child that was forked at the wrong moment may have the descriptor too, and closing ours would not be enough.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def _pause_left(descriptor: int, now: _Now, boot: str) -> float:
-    match = _HEADER.match(os.pread(descriptor, 256, 0))
-    if match is None:
+    match = _HEADER.match(os.pread(descriptor, LARGEST_HEADER, 0))
+    if match is None or match[1] != b"1":
         return 0.0
     left = _seconds_left(match, now, boot)
     # Longer than a pause can be: the clock was set back.
@@ -284,22 +354,23 @@ def _pause_left(descriptor: int, now: _Now, boot: str) -> float:
 
 def _is_over(folder: int, name: str, boot: str) -> bool:
     now = _now()
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if name.endswith(".tmp"):
-        return now.wall - status.st_mtime > STALE_SECONDS
-    if name.endswith(".lock"):
-        if now.wall - status.st_mtime < STALE_SECONDS:
-            return False
-        descriptor = _locked(folder, name)
-        if descriptor is None:
-            return False
+    if name.endswith(".token"):
+        content = _content(folder, name)
+        if content is None:
+            return False  # not ours, whatever its name
+        match = _HEADER.match(content)
+        if match is not None:
+            return _seconds_left(match, now, boot) <= 0
+    if now.wall - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < STALE_SECONDS:
+        return False
+    if not name.endswith(".lock"):
+        return True
+    descriptor = _locked(folder, name)
+    if descriptor is not None:
         # Removed while it is locked: who opened it before sees that it is gone, and opens another.
         os.unlink(name, dir_fd=folder)
-        os.close(descriptor)
-        return False
-    content = _content(folder, name)
-    match = _HEADER.match(content) if content is not None else None
-    return match is None or _seconds_left(match, now, boot) <= 0
+        _unlock(descriptor)
+    return False
 
 
 _STORES: weakref.WeakSet[FileStore] = weakref.WeakSet()

@@ -8,6 +8,7 @@ are in one slot of a cluster.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,41 +22,59 @@ DEFAULT_PREFIX = "tokenvalet:"
 DEFAULT_TIMEOUT = 1.0
 LARGEST_VALUE = 128 * 1024
 PAUSED = "-"
+# In milliseconds; the lease of a client with the longest timeout that there is, and some more.
+LONGEST_LEASE = 600_000
 
-# KEYS: value, lease. A value of another kind, or an enormous one, counts as missing.
+# KEYS: value, lease. A value of another kind, an enormous one, or one that is no ASCII, counts as missing: it is not ours,
+# and a client that decodes would fail at it.
 _READ = """
 local function read(key)
   if redis.call('TYPE', key)['ok'] ~= 'string' then return {false, -1} end
   if redis.call('STRLEN', key) > tonumber(ARGV[1]) then return {false, -1} end
-  return {redis.call('GET', key), redis.call('PTTL', key)}
+  local value = redis.call('GET', key)
+  if string.find(value, '[\\128-\\255]') then return {false, -1} end
+  return {value, redis.call('PTTL', key)}
+end
+"""
+# A lease of another kind, or without an end that ours could have, is not ours either: nobody waits for it.
+_OWNER = """
+local function owner(key, longest)
+  if redis.call('TYPE', key)['ok'] ~= 'string' then return false end
+  local left = redis.call('PTTL', key)
+  if left < 0 or left > longest then return false end
+  return redis.call('GET', key)
 end
 """
 READ = _READ + "return read(KEYS[1])"
 CLAIM = (
     _READ
+    + _OWNER
     + """
 local entry = read(KEYS[1])
+local held_by = owner(KEYS[2], tonumber(ARGV[5]))
 local state = 'granted'
-if not redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then
-  local owner = redis.call('GET', KEYS[2])
-  if owner == ARGV[2] then
-    redis.call('PEXPIRE', KEYS[2], ARGV[3])
-  elseif owner == ARGV[4] then
-    state = 'paused'
-  else
-    state = 'held'
-  end
+if held_by == false or held_by == ARGV[2] then
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+elseif held_by == ARGV[4] then
+  state = 'paused'
+else
+  state = 'held'
 end
 return {state, entry[1], entry[2]}
 """
 )
-WRITE = """
+WRITE = (
+    _OWNER
+    + """
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
+if owner(KEYS[2], tonumber(ARGV[4])) == ARGV[3] then redis.call('DEL', KEYS[2]) end
 return 1
 """
-RELEASE = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+)
+RELEASE = (
+    _OWNER
+    + """
+if owner(KEYS[2], tonumber(ARGV[4])) ~= ARGV[1] then return 0 end
 if tonumber(ARGV[2]) > 0 then
   redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
 else
@@ -63,6 +82,7 @@ else
 end
 return 1
 """
+)
 _LEASES = {b"granted": Lease.GRANTED, b"held": Lease.HELD, b"paused": Lease.PAUSED}
 
 
@@ -79,6 +99,10 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, *, prefix: str = DEFAULT_PREFIX) -> None:
+        if inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise StoreError(
+                "this is an asynchronous Redis client: give a redis.Redis, which is used on threads of its own"
+            )
         if _socket_timeout(client) is None:
             raise StoreError("the Redis client has no socket_timeout, and a server that hangs would hang every renewal")
         self._prefix = prefix
@@ -113,19 +137,19 @@ class RedisStore:
 
     def claim(self, key: str, owner: str, seconds: float) -> tuple[Lease, Entry | None]:
         """Take or prolong the lease of `key`; one round trip."""
-        state, value, left = self._run("claim", key, LARGEST_VALUE, owner, _milliseconds(seconds), PAUSED)
-        lease = _LEASES.get(_bytes(state))
+        answer = self._run("claim", key, LARGEST_VALUE, owner, _milliseconds(seconds), PAUSED, LONGEST_LEASE)
+        lease = _LEASES.get(_bytes(answer[0])) if len(answer) == 3 else None
         if lease is None:
             raise StoreError("the server answered nonsense to the taking of a lease")
-        return lease, _entry(value, left)
+        return lease, _entry(*answer[1:])
 
     def write(self, key: str, value: bytes, seconds: float, owner: str) -> None:
         """Store `value` for so many seconds, and give the lease back."""
-        self._run("write", key, value, _milliseconds(seconds), owner)
+        self._run("write", key, value, _milliseconds(seconds), owner, LONGEST_LEASE)
 
     def release(self, key: str, owner: str, pause: float) -> None:
         """Give the lease back; for `pause` seconds nobody may have it."""
-        self._run("release", key, owner, _milliseconds(pause) if pause > 0 else 0, PAUSED)
+        self._run("release", key, owner, _milliseconds(pause) if pause > 0 else 0, PAUSED, LONGEST_LEASE)
 
     def close(self) -> None:
         """Close the client, if it is one of our own."""
@@ -145,8 +169,6 @@ class RedisStore:
             answer = getattr(self._scripts, name)(keys=names, args=list(arguments))
         except self._errors as error:
             fault = _explained(error)
-        except UnicodeError:
-            fault = "there is something else under a name of ours"
         if fault:
             # Raised where no variable has a value in it any more.
             del arguments
@@ -191,6 +213,17 @@ def _socket_timeout(client: Any) -> float | None:
     return None
 
 
+# The library names most kinds of trouble by a class, and takes the server's own word for it away.
+_WORDS = {
+    "AuthenticationError": "WRONGPASS",
+    "AuthorizationError": "WRONGPASS",
+    "NoPermissionError": "NOPERM",
+    "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+}
 _REMEDIES = {
     "NOAUTH": "it wants a password: put one into the url",
     "WRONGPASS": "it refuses the user name or the password",
@@ -199,6 +232,7 @@ _REMEDIES = {
     "OOM": "it is full: give it more memory, or a policy that evicts keys with a time to live",
     "MISCONF": "it refuses writes since it cannot save to its disk",
     "LOADING": "it is starting",
+    "BUSY": "it is held up by a script that somebody runs there",
     "CLUSTERDOWN": "its cluster is down",
     "MASTERDOWN": "its primary is down",
 }
@@ -206,12 +240,11 @@ _REMEDIES = {
 
 def _explained(error: Exception) -> str:
     """Return what happened in our own words: the texts of the library may have arguments of ours in them."""
-    word = str(error).partition(" ")[0].rstrip(":").upper()
-    remedy = _REMEDIES.get(word)
-    if remedy is None and "AUTHENTICATION" in type(error).__name__.upper():
-        remedy = _REMEDIES["WRONGPASS"]
-    kind = type(error).__name__
-    return f"{kind}: {remedy}" if remedy is not None else f"{kind}: is it running, and reachable from here?"
+    kind, text = type(error).__name__, str(error)
+    word = _WORDS.get(kind) or text.partition(" ")[0].rstrip(":").upper()
+    if word == "WRONGPASS" and (text.startswith("Authentication required") or "HELLO" in text):
+        word = "NOAUTH"
+    return f"{kind}: {_REMEDIES.get(word, 'is it running, and reachable from here?')}"
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -231,8 +264,11 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # Once more at once, for a connection that was closed while it was idle; after that the store counts as away.
-        "retry": importlib.import_module("redis.retry").Retry(importlib.import_module("redis.backoff").NoBackoff(), 1),
+        # Once more at once, for a connection that was closed while it was idle; after that the store counts as away. Not
+        # after a time-out: the next would take as long.
+        "retry": importlib.import_module("redis.retry").Retry(
+            importlib.import_module("redis.backoff").NoBackoff(), 1, supported_errors=(redis.ConnectionError,)
+        ),
     }
     kind, separator, rest = url.partition("://")
     scheme, _, topology = kind.replace("valkeys", "rediss").replace("valkey", "redis").partition("+")
@@ -253,8 +289,10 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
 
 
 def _from_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Any:
+    """Return a client for the primary that the sentinels name; user, password and query are those of the primary."""
     sentinel = importlib.import_module("redis.sentinel")
-    credentials, _, address = rest.rpartition("@")
+    rest, _, query = rest.partition("?")
+    credentials, at, address = rest.rpartition("@")
     hosts, _, path = address.partition("/")
     service, _, database = path.partition("/")
     if not service:
@@ -263,8 +301,11 @@ def _from_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Any:
     for host in hosts.split(","):
         parts = urlsplit(f"//{host}")
         nodes.append((parts.hostname, parts.port or 26379))
-    user, _, password = credentials.partition(":")
-    extra = {"username": unquote(user) or None, "password": unquote(password) or None} if credentials else {}
-    tls = {"ssl": True} if scheme == "rediss" else {}
-    watchers = sentinel.Sentinel(nodes, sentinel_kwargs={**options, **tls}, **options, **tls, **extra)
-    return watchers.master_for(service, db=int(database or 0))
+    parse_url = importlib.import_module("redis.connection").parse_url
+    settings = {**options, **parse_url(f"{scheme}://{credentials}{at}primary/{int(database or 0)}?{query}")}
+    del settings["host"]
+    tls = {name: value for name, value in settings.items() if name.startswith("ssl_")}
+    if settings.pop("connection_class", None) is not None:
+        tls["ssl"] = settings["ssl"] = True
+    watchers = sentinel.Sentinel(nodes, sentinel_kwargs={**options, **tls}, **settings)
+    return watchers.master_for(unquote(service))

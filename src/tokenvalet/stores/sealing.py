@@ -68,6 +68,9 @@ class Sealer:
             raise SealingFault(f"it is sealed with the key{named}, which is not among the encryption keys")
         try:
             content = base64.b64decode(sealed, altchars=b"-_", validate=True)
+            # Base64 has several spellings for one thing, and only ours is taken.
+            if base64.urlsafe_b64encode(content) != sealed:
+                raise ValueError
             return cipher.decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], _bound_to(name, key))
         except (InvalidTag, ValueError):
             raise SealingFault("it was changed, or sealed for another token key or with another key") from None
