@@ -36,7 +36,7 @@ from .core.signing import (
     load_private_key,
     thumbprint,
 )
-from .errors import ConfigurationError, ConfigurationFault, TokenValetError
+from .errors import ConfigurationError, ConfigurationFault, TokenValetError, shown
 from .files import FileFault, WatchedFile, read_assertion
 
 __all__ = ["Credentials", "load_credentials"]
@@ -182,7 +182,9 @@ def _private_key_jwt(config: ClientConfig, place: str) -> tuple[ClientAuthentica
         return asked, ("assertion", f"callable of {place}")
     signer = _signer(config, place)
     if signer().alg == "RS256":
-        logger.warning("%s signs assertions with RS256: PS256 is the stronger choice where the server takes it", place)
+        logger.warning(
+            "%s signs assertions with RS256: PS256 is the stronger choice where the server takes it", shown(place)
+        )
     return _signed(config, signer, "private_key_jwt"), ("private_key_jwt", thumbprint(signer().public_jwk))
 
 
@@ -305,5 +307,5 @@ def _proof_key(config: ClientConfig, place: str) -> ProofKey | None:
     # Tokens are bound to this key, so it is not exchanged under them: a new file counts from the next start on.
     key = file()
     if key.alg == "RS256":
-        logger.warning("%s signs DPoP proofs with RS256: an ES256 key is smaller and faster", place)
+        logger.warning("%s signs DPoP proofs with RS256: an ES256 key is smaller and faster", shown(place))
     return ProofKey(key)

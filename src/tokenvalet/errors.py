@@ -32,7 +32,6 @@ __all__ = [
     "TokenResponseError",
     "TokenValetError",
     "ValetClosedError",
-    "shown",
 ]
 
 
@@ -77,7 +76,8 @@ class ConfigurationFault:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+        # A place may have a client's name in it, and that may come from a request, as those of tenants do.
+        return f"{shown(self.place)}: {self.message}" if self.place else self.message
 
 
 class ConfigurationError(TokenValetError):

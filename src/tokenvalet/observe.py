@@ -1,7 +1,8 @@
 """What happened, told to whoever listens: an event is a small frozen value without a secret in it.
 
 Standard logging is one listener, made here; others are callables that take an `Event`. A listener that raises is told to
-the log once in a while and changes nothing. What goes wrong a thousand times a second is a warning once in ten seconds.
+the log once in a while and changes nothing. What goes wrong a thousand times a second, or for a thousand tenants at once,
+is a few warnings in ten seconds, each with the number of those that were left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import shown
 
@@ -39,7 +40,9 @@ _WARNINGS = frozenset(
     {"renewal_failed", "call_refused", "call_rejected", "endpoint_changed", "store_away", "store_value_refused"}
 )
 WARNING_SPACING = 10.0
+MOST_WARNINGS = 20  # of one kind within that time, however many clients there are
 MOST_WARNED_OF = 4096
+LONGEST_DETAIL = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +77,20 @@ class Observers:
             the valet was made. Where nobody does, a call costs no event.
     """
 
-    __slots__ = ("_clock", "_listeners", "_warned", "every_call")
+    __slots__ = ("_listeners", "_restraint", "every_call")
 
     def __init__(self, listeners: Iterable[Observer] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         self._listeners = tuple(listeners)
-        self._clock = clock
-        self._warned: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._restraint = _Restraint(clock)
         self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
         _keep_headers_out_of_the_log()
 
     def tell(self, event: Event) -> None:
         """Tell all listeners."""
+        if not event.detail.isprintable():
+            event = replace(event, detail=shown(event.detail, LONGEST_DETAIL))
         if event.name in _WARNINGS:
-            repeated = self._repeated(event.client, event.name, event.code or "")
-            log_event(event, repeated=repeated)
+            log_event(event, left_out=self._restraint.left_out(event.name, event.client, event.code or ""))
         else:
             log_event(event)
         for listener in self._listeners:
@@ -95,30 +98,54 @@ class Observers:
                 listener(event)
             except Exception as error:  # noqa: BLE001  a listener's trouble is not the caller's
                 kind = type(error).__name__
-                repeated = self._repeated("observer", kind)
-                if repeated is not None:
-                    logger.warning("an observer of tokenvalet raised %s%s", kind, _more(repeated))
+                left_out = self._restraint.left_out("observer", kind)
+                if left_out is not None:
+                    logger.warning("an observer of tokenvalet raised %s%s", shown(kind, 128), left_out)
 
-    def _repeated(self, *what: str) -> int | None:
-        """Return None if this was told less than ten seconds ago, or how often it has been left out since it was."""
+
+class _Restraint:
+    """What was warned of lately.
+
+    One kind of warning about one client is written once in ten seconds, and of one kind no more than twenty, so that an
+    outage of an hour with a thousand tenants is a few lines and not a flood in which others are lost.
+    """
+
+    __slots__ = ("_clock", "_told", "_windows")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told: dict[tuple[str, ...], tuple[float, int]] = {}  # when, and how many were left out since
+        self._windows: dict[str, tuple[float, int]] = {}  # when it began, and how many came in it
+
+    def left_out(self, kind: str, *whom: str) -> str | None:
+        """Return a remark on what was left out before this warning, mostly empty; None: it is to be left out as well."""
         # Without a lock: where two threads meet here, one line is told twice, or one too few is counted.
-        now = self._clock()
-        told, left_out = self._warned.get(what, (float("-inf"), 0))
+        now, key = self._clock(), (kind, *whom)
+        told, more = self._told.get(key, (float("-inf"), 0))
         if now - told < WARNING_SPACING:
-            self._warned[what] = (told, left_out + 1)
+            self._told[key] = (told, more + 1)
             return None
-        if len(self._warned) >= MOST_WARNED_OF:
-            self._warned = {}
-        self._warned[what] = (now, 0)
-        return left_out
+        began, came = self._windows.get(kind, (now, 0))
+        others = 0
+        if now - began >= WARNING_SPACING:
+            began, came, others = now, 0, max(0, came - MOST_WARNINGS)
+        self._windows[kind] = (began, came + 1)
+        if came >= MOST_WARNINGS:
+            return None
+        if len(self._told) >= MOST_WARNED_OF:
+            self._told = {}
+        self._told[key] = (now, 0)
+        remarks = [f"{more} more like it since it was last told"] if more else []
+        remarks += [f"{others} more {kind} of others"] if others else []
+        return f" (and {', and '.join(remarks)})" if remarks else ""
 
 
-def log_event(event: Event, *, repeated: int | None = 0) -> None:
+def log_event(event: Event, *, left_out: str | None = "") -> None:
     """Write an event to the ``tokenvalet`` logger: faults as WARNING, renewals as INFO, the rest as DEBUG.
 
-    `repeated`: how many like it were left out before it; None makes a DEBUG line of a WARNING that was told just now.
+    `left_out`: a remark on others like it that were not written; None makes a DEBUG line of a WARNING.
     """
-    level = logging.WARNING if event.name in _WARNINGS and repeated is not None else logging.DEBUG
+    level = logging.WARNING if event.name in _WARNINGS and left_out is not None else logging.DEBUG
     if event.name == "token_cached":
         level = logging.INFO
     if not logger.isEnabledFor(level):
@@ -133,13 +160,7 @@ def log_event(event: Event, *, repeated: int | None = 0) -> None:
         parts.append(f"seconds={event.seconds:.3f}")
     if event.detail:
         parts.append(event.detail)
-    logger.log(
-        level, "%s %s%s", event.name, " ".join(parts), _more(repeated or 0), extra={"tokenvalet_event": event.name}
-    )
-
-
-def _more(repeated: int) -> str:
-    return f" (and {repeated} more like it since it was last told)" if repeated else ""
+    logger.log(level, "%s %s%s", event.name, " ".join(parts), left_out or "", extra={"tokenvalet_event": event.name})
 
 
 class _WithoutSentHeaders(logging.Filter):

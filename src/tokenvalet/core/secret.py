@@ -42,6 +42,10 @@ class Secret:
     def __reduce__(self) -> Any:
         raise TypeError("a secret is not pickled: configure its file or environment variable in both processes")
 
+    def __getstate__(self) -> Any:
+        # Without it, those who write objects down in their own way would be handed the string by `object`.
+        return self.__reduce__()
+
     def __copy__(self) -> Secret:
         return self
 
