@@ -141,13 +141,20 @@ def _opened(config: StoreConfig) -> Store:
 
         return RedisStore(config.client, prefix=config.prefix)
     url: Secret = config.url
-    parts = urlsplit(url.reveal())
-    if parts.scheme == "file":
+    if url.reveal().partition(":")[0].lower() == "file":
         from .stores.file import FileStore
 
-        if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
-            raise StoreError("should be file:// and an absolute path, as in file:///var/lib/records/tokens")
-        return FileStore(Path(unquote(parts.path)))
+        return FileStore(_folder(url.reveal()))
     from .stores.redis import RedisStore
 
     return RedisStore.from_url(url.reveal(), prefix=config.prefix, timeout=config.timeout)
+
+
+def _folder(url: str) -> Path:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise StoreError("should be file:// and an absolute path, as in file:///var/lib/records/tokens")
+    return Path(unquote(parts.path))

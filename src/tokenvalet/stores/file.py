@@ -54,7 +54,6 @@ class _Held(NamedTuple):
     """A lease of this process: the descriptor that holds its lock, and when it ends, on the host's clock."""
 
     descriptor: int
-    key: str
     end: float
 
 
@@ -73,7 +72,7 @@ class FileStore:
             raise StoreError("a store in a folder needs file modes and locks that Windows does not have: use Redis")
         self._folder = Path(folder)
         self._boot = _boot_id()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[tuple[str, str], _Held] = {}
         self._lock = threading.Lock()
         self._swept = float("-inf")
         self._files = 0
@@ -95,7 +94,7 @@ class FileStore:
         self._drop_overdue()
         with self._opened() as folder:
             with self._lock:
-                mine = self._held.get(owner)
+                mine = self._held.get((key, owner))
             descriptor = mine.descriptor if mine is not None else _locked(folder, name)
             if descriptor is None:
                 descriptor = _taken_over(folder, name, self._boot)
@@ -110,7 +109,7 @@ class FileStore:
                 with contextlib.suppress(OSError):
                     _mark(descriptor, _header("lease", seconds, self._boot))
                 with self._lock:
-                    self._held[owner] = _Held(descriptor, key, _now().uptime + seconds)
+                    self._held[key, owner] = _Held(descriptor, _now().uptime + seconds)
                 kept = True
                 return Lease.GRANTED, entry
             finally:
@@ -136,7 +135,7 @@ class FileStore:
     def release(self, key: str, owner: str, pause: float) -> None:
         """Give the lease back; for `pause` seconds nobody may have it."""
         with self._lock:
-            held = self._held.pop(owner, None)
+            held = self._held.pop((key, owner), None)
         if held is None:
             return
         try:
@@ -195,8 +194,8 @@ class FileStore:
         """Unlock leases that were never given back and are over: those of others end like that too."""
         now = _now().uptime
         with self._lock:
-            over = [owner for owner, held in self._held.items() if held.end < now]
-            descriptors = [self._held.pop(owner).descriptor for owner in over]
+            over = [one for one, held in self._held.items() if held.end < now]
+            descriptors = [self._held.pop(one).descriptor for one in over]
         for descriptor in descriptors:
             _unlock(descriptor)
 

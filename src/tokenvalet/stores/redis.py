@@ -278,14 +278,21 @@ def client_maker(url: str, timeout: float) -> Callable[[], Any]:
     try:
         if topology == "sentinel":
             client = _from_sentinels(scheme, rest, options)
-        elif topology == "cluster":
-            importlib.import_module("redis.connection").parse_url(plain)
-            return lambda: redis.RedisCluster.from_url(plain, **options)
         else:
-            client = redis.Redis.from_url(plain, **options)
+            client = _checked(redis.Redis.from_url(plain, **options))
+        if topology == "cluster":
+            return lambda: redis.RedisCluster.from_url(plain, **options)
     except (ValueError, TypeError):
         raise StoreError("is no address that redis-py can read") from None
     return lambda: client
+
+
+def _checked(client: Any) -> Any:
+    """Return a client; raises TypeError where its URL has a setting that redis-py would refuse when it connects."""
+    client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    if not _socket_timeout(client):
+        raise TypeError
+    return client
 
 
 def _from_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Any:
@@ -301,8 +308,10 @@ def _from_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Any:
     for host in hosts.split(","):
         parts = urlsplit(f"//{host}")
         nodes.append((parts.hostname, parts.port or 26379))
-    parse_url = importlib.import_module("redis.connection").parse_url
-    settings = {**options, **parse_url(f"{scheme}://{credentials}{at}primary/{int(database or 0)}?{query}")}
+    # What stands behind the names of the sentinels is as in any other URL, and read by the library itself.
+    plain = f"{scheme}://{credentials}{at}primary/{int(database or 0)}?{query}"
+    _checked(_redis().Redis.from_url(plain, **options))
+    settings = {**options, **importlib.import_module("redis.connection").parse_url(plain)}
     del settings["host"]
     tls = {name: value for name, value in settings.items() if name.startswith("ssl_")}
     if settings.pop("connection_class", None) is not None:
