@@ -21,7 +21,7 @@ from tokenvalet import TokenParameters, TokenValet
 __all__ = ["ONE_SHOT", "REPLAYABLE", "Answer", "Body", "Custom", "Driver", "Entry", "Kind", "Opened", "Session"]
 
 Kind = Literal[
-    "bytes", "json", "form", "multipart", "multipart-file", "generator", "iterator", "file", "multipart-pipe"
+    "bytes", "json", "form", "multipart", "multipart-file", "generator", "iterator", "file", "multipart-pipe", "failing"
 ]
 REPLAYABLE: tuple[Kind, ...] = ("bytes", "json", "form", "multipart", "multipart-file")
 ONE_SHOT: tuple[Kind, ...] = ("generator", "iterator", "file", "multipart-pipe")
@@ -33,7 +33,8 @@ class Body:
     """A request body, written as the library wants it.
 
     kind: bytes, a JSON object, a form, a multipart form with the content as bytes or as a file; and what can be sent only
-        once: a generator, an iterator of a class of one's own, an open file, a multipart form with a pipe.
+        once: a generator, an iterator of a class of one's own, an open file, a multipart form with a pipe; failing: a
+        generator that raises LookupError("no more") when it has yielded the content.
     """
 
     kind: Kind

@@ -97,11 +97,19 @@ class _Client:
             "generator": lambda: {"content": self.generator(content)},
             "iterator": lambda: {"content": self.iterator(content)},
             "file": lambda: {"content": self.file(content)},
+            "failing": lambda: {"content": self.failing(content)},
         }
         return by_kind[body.kind]()
 
     def generator(self, content: bytes) -> Any:
         return (part for part in (content[:10], content[10:]))
+
+    def failing(self, content: bytes) -> Any:
+        def parts() -> Iterator[bytes]:
+            yield content
+            raise LookupError("no more")
+
+        return parts()
 
     def iterator(self, content: bytes) -> Any:
         return Parts(content)
@@ -195,6 +203,13 @@ class _AsyncSession(_Client):
         async def parts() -> AsyncIterator[bytes]:
             yield content[:10]
             yield content[10:]
+
+        return parts()
+
+    def failing(self, content: bytes) -> Any:
+        async def parts() -> AsyncIterator[bytes]:
+            yield content
+            raise LookupError("no more")
 
         return parts()
 
