@@ -118,6 +118,8 @@ class Driver(Protocol):
     """What the library raises for an address that it does not understand."""
     failures: tuple[type[Exception], ...]
     """What the library raises when a connection fails, or takes too long."""
+    loggers: tuple[str, ...]
+    """The names, up to the first dot, of the loggers that tell of its requests at DEBUG."""
 
     def open(
         self,

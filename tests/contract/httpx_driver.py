@@ -262,6 +262,7 @@ class HttpxDriver:
         self.library: Any = library
         self.loop = loop
         self.unreadable: tuple[type[Exception], ...] = (self.library.InvalidURL, self.library.UnsupportedProtocol)
+        self.loggers: tuple[str, ...] = (library.__name__, library.__name__.replace("httpx", "httpcore"))
         self.failures: tuple[type[Exception], ...] = (self.library.TransportError,)
 
     def open(

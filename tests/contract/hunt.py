@@ -54,10 +54,17 @@ def _texts(error: BaseException) -> Iterator[tuple[str, str]]:
         yield f"{name}, its traceback", "".join(traceback.format_exception(one))
         yield f"{name}, its text", f"{one!r} {one!s} {getattr(one, '__notes__', ())!r}"
         yield f"{name}, its args and attributes", " ".join(_shown([one.args, vars(one)], 0))
+        yield f"{name}, its traceback with locals", _with_locals(one)
         yield from _frames(name, one.__traceback__)
         left += [other for other in (one.__cause__, one.__context__) if other is not None]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
+
+
+def _with_locals(error: BaseException) -> str:
+    """Return the traceback as crash reporters print it, but for the frames of the tests, which know everything."""
+    shown = traceback.TracebackException(type(error), error, error.__traceback__, capture_locals=True)
+    return repr([(frame.name, frame.locals) for frame in shown.stack if not frame.filename.startswith(OURS)])
 
 
 def _frames(name: str, trace: TracebackType | None) -> Iterator[tuple[str, str]]:
@@ -87,6 +94,6 @@ def _shown(value: Any, depth: int) -> Iterator[str]:
         for one in list(value):
             yield from _shown(one, depth + 1)
     else:
-        for attribute in ("headers", "raw"):
-            if (held := getattr(value, attribute, None)) is not None and not callable(held):
-                yield from _shown(held, depth + 1)
+        if (held := getattr(value, "headers", None)) is not None and not callable(held):
+            # Where their repr leaves something out, the fields themselves are elsewhere.
+            yield from _shown(getattr(held, "raw", held), depth + 1)

@@ -17,7 +17,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenvalet.testing import AuthorizationServer, ProtectedApi
 
-__all__ = ["Both", "Received", "Recorder", "Reply", "Watched", "claims_of", "fields", "found_free_port", "until"]
+__all__ = [
+    "Both",
+    "Received",
+    "Recorder",
+    "Reply",
+    "Watched",
+    "basic",
+    "claims_of",
+    "fields",
+    "found_free_port",
+    "until",
+]
+
+
+def basic(name: str, password: str) -> str:
+    """Return what stands for a name and a password in an Authorization field."""
+    return base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 def claims_of(proof: str) -> dict[str, Any]:

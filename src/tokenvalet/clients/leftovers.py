@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import TracebackType
 from typing import Any
 
 from ..waiting import running_loop
 
 __all__ = ["discard", "discard_async", "scrub"]
 
+# They know the parts of a body, and no headers but its own.
+READERS_OF_BODIES = frozenset(
+    f"{library}.{module}" for library in ("httpx2", "httpx") for module in ("_content", "_multipart")
+)
 LONGEST_DISCARDED = 64 * 1024
 LONGEST_DISCARD_SECONDS = 1.0
 
@@ -23,10 +28,17 @@ def scrub(error: BaseException) -> None:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = None
+        one.__traceback__ = _of_the_body(one.__traceback__)
         left += [other for other in (one.__cause__, one.__context__) if other is not None]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
+
+
+def _of_the_body(trace: TracebackType | None) -> TracebackType | None:
+    """Return the frames that read the caller's own body, where a fault of the caller's code is to be found, or None."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") not in READERS_OF_BODIES:
+        trace = trace.tb_next
+    return trace
 
 
 def discard(response: Any, timeouts: dict[str, Any]) -> None:
