@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PATIENCE = 10.0
 
@@ -65,7 +67,10 @@ class RedisServer:
 
     def client(self, **options: Any) -> redis.Redis:
         """Return a client of the test's own, which looks at what there is."""
-        return redis.Redis(**{"unix_socket_path": str(self.socket), "socket_timeout": PATIENCE, **options})
+        at_once = Retry(NoBackoff(), 0)
+        return redis.Redis(
+            **{"unix_socket_path": str(self.socket), "socket_timeout": PATIENCE, "retry": at_once, **options}
+        )
 
     def start(self, *, wait: bool = True) -> Self:
         options = {
@@ -167,7 +172,7 @@ def cluster(folder: Path) -> Iterator[list[RedisServer]]:
         deadline = time.monotonic() + PATIENCE
         for node in nodes:
             with node.client() as client:
-                while "cluster_state:ok" not in str(client.execute_command("CLUSTER INFO")):
+                while dict(client.execute_command("CLUSTER INFO")).get("cluster_state") != "ok":
                     assert time.monotonic() < deadline, "the cluster does not come up"
                     time.sleep(0.02)
         yield nodes

@@ -248,7 +248,8 @@ def _explained(error: Exception) -> str:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    return (_redis().RedisError, OSError)
+    redis = _redis()
+    return (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 
 
 def _redis() -> Any:
