@@ -12,12 +12,12 @@ UV   := $(BIN)/uv
 # Newer than the lock when .venv holds exactly what the lock says.
 READY := $(VENV)/.ready
 
-CODE    := $(wildcard src tests tools benchmarks examples)
+CODE    := $(wildcard src tests tools benchmarks examples simulation)
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --generate-hashes \
            --no-emit-index-url --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench lock node clean
+.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench simulate lock node clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ audit: $(READY) ## Look at every dependency: hashes, reasons, licences, advisori
 standards: $(READY) ## Which lines of the standards checklist have a test, and which have none
 	@$(PY) tools/standards.py $(ARGS)
 
+simulate: $(READY) ## Thirty days of ten thousand processes, under a virtual clock
+	@$(PY) -m simulation.run $(ARGS)
+
 bench: $(READY) ## The benchmarks
 	@$(PY) benchmarks/run.py $(ARGS)
 
@@ -72,7 +75,7 @@ node: $(READY) ## Put Node.js into .venv, on a machine without it
 
 clean: ## Remove .venv and everything else that is made here
 	@rm -rf $(VENV) build dist tests/interop/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find src tests tools benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src tests tools benchmarks examples simulation -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

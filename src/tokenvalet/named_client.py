@@ -18,10 +18,10 @@ from .core.guard import Guard, parse_origin
 from .core.messages import Outcome, Pause, Transmit
 from .core.metadata import Metadata, discover
 from .core.obtain import ClockCorrection, Obtained, obtain
-from .core.policy import FIRST_RENEWAL_ATTEMPTS, renewal_window
+from .core.policy import FIRST_RENEWAL_ATTEMPTS, FLEET_ATTEMPTS, renewal_window
 from .core.request import Endpoint, TokenOrder, checked
 from .core.response import Granted
-from .core.sharing import Found, Share, renew_shared
+from .core.sharing import FORCED_CAUSES, Found, Share, renew_shared
 from .core.stored import StoredToken, read_stored
 from .core.token import AccessToken, Moment, TokenParameters, token_key
 from .credentials import Credentials, load_credentials
@@ -65,10 +65,17 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed:
-    """What a renewal brought, and whether another process had brought it already."""
+    """What a renewal brought.
+
+    Attributes:
+        token: the token.
+        from_store: whether another process had brought it already.
+        forced: whether it was got although there was another that had not expired.
+    """
 
     token: AccessToken
     from_store: bool
+    forced: bool
 
 
 class Ticket:
@@ -164,6 +171,8 @@ class NamedClient:
         around = self.around
         serial = next(_SERIALS)
         order = self._order(ticket.parameters)
+        # In a fleet the next attempt is another process's, after a pause.
+        most = FLEET_ATTEMPTS if self._is_shared else FIRST_RENEWAL_ATTEMPTS
         run = Errand(self.name, self.config, around, ticket.key, lambda: ticket.identity or self.identity()).run
 
         def begin(now: Moment) -> Generator[Transmit | Pause, Outcome, Obtained]:
@@ -173,7 +182,7 @@ class NamedClient:
                 around.nonces,
                 self.correction,
                 now,
-                attempts=FIRST_RENEWAL_ATTEMPTS if wish.first else 1,
+                attempts=most if wish.first else 1,
                 deadline=now.monotonic + self.config.timeout,
                 jitter=around.jitter,
             )
@@ -185,10 +194,12 @@ class NamedClient:
         if brought is None:
             return None
         if isinstance(brought, Obtained):
-            return Renewed(token=self._token(brought.granted, brought.asked_at, serial), from_store=False)
+            token = self._token(brought.granted, brought.asked_at, serial)
+            return Renewed(token=token, from_store=False, forced=wish.cause in FORCED_CAUSES)
         age = brought.stored.age
         obtained = Moment(brought.read_at.monotonic - age, brought.read_at.wall - age)
-        return Renewed(token=self._token(brought.stored.granted, obtained, serial), from_store=True)
+        token = self._token(brought.stored.granted, obtained, serial)
+        return Renewed(token=token, from_store=True, forced=brought.stored.forced)
 
     def _token(self, granted: Granted, obtained: Moment, serial: int) -> AccessToken:
         return AccessToken(
@@ -218,7 +229,7 @@ class NamedClient:
             if former is None or wish.cause not in ("due", "rejected"):
                 return True
             is_another = stored.granted.access_token != former.value
-            return is_another and obtained > former.end.monotonic - former.lifetime
+            return is_another and obtained > former.obtained
 
         return Share(
             client=self.name,

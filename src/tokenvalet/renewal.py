@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, look_again
+from .core.sharing import FORCED_CAUSES
 from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
 from .named_client import Renewed, Ticket, Wish
@@ -304,7 +305,7 @@ class Renewer:
         seconds: float,
     ) -> None:
         token = renewed.token if renewed is not None else None
-        pause = self._settle(ticket, renewal, token, failure)
+        pause = self._settle(ticket, renewal, renewed, failure)
         if pause is None:
             return
         if renewed is not None and token is not None:
@@ -319,7 +320,7 @@ class Renewer:
             _fail(renewal.future, failure)
 
     def _settle(
-        self, ticket: Ticket, renewal: Renewal, token: AccessToken | None, failure: TokenValetError | None
+        self, ticket: Ticket, renewal: Renewal, renewed: Renewed | None, failure: TokenValetError | None
     ) -> float | None:
         """File what a renewal brought. Returns the seconds that the server is left alone; None: closed meanwhile."""
         with self._lock:
@@ -329,7 +330,11 @@ class Renewer:
             entry = renewal.entry
             now = self._clock().monotonic
             self._make_room()
-            if token is not None:
+            if renewed is not None:
+                token = renewed.token
+                if renewed.from_store and renewal.cause in FORCED_CAUSES:
+                    # The server was asked when another process forced it, if it was at all.
+                    entry.forced_at = token.obtained if renewed.forced else float("-inf")
                 entry.set_aside = None
                 # One without any lifetime serves those who waited for it, and nobody else.
                 if token.lifetime > 0:

@@ -367,15 +367,16 @@ def access_token(
     clock: Callable[[], Moment] | None = None,
     nonces: NonceStore | None = None,
     clock_correction: float = 0.0,
+    obtained: Moment = NOW,
 ) -> AccessToken:
-    """Return a token that was asked for at NOW."""
+    """Return a token that was asked for at NOW, or when it is said."""
     key = dpop if isinstance(dpop, ProofKey) else proof_key() if dpop else None
     return AccessToken(
         client=CLIENT,
         value=value,
         token_type="DPoP" if key is not None else "Bearer",
         scope="records:read",
-        obtained=NOW,
+        obtained=obtained,
         lifetime=lifetime,
         window=window,
         clock=clock if clock is not None else HandClock(),

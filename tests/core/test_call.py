@@ -13,6 +13,7 @@ from core.makers import (
     CLIENT,
     PLANTED_TOKEN,
     Call,
+    HandClock,
     HandHop,
     access_token,
     answer,
@@ -25,7 +26,7 @@ from core.makers import (
     signing_key,
     thorough,
 )
-from tokenvalet.core.call import Answer
+from tokenvalet.core.call import Answer, NeedToken, api_call
 from tokenvalet.core.dpop import NonceStore, ProofKey, access_token_hash
 from tokenvalet.core.guard import parse_origin
 from tokenvalet.core.token import AccessToken
@@ -491,3 +492,20 @@ def test_an_error_of_a_call_holds_neither_token_nor_proof_nor_do_its_frames(said
 def test_what_is_asked_to_be_sent_does_not_show_the_token() -> None:
     run = call(access_token(dpop=True), [answer(401)])
     assert PLANTED_TOKEN not in repr(run.sent) + repr(run.rejected)
+
+
+@pytest.mark.standards("S-075", "S-205")
+def test_a_replacement_that_was_there_before_the_api_said_no_may_have_been_revoked_too_and_is_replaced_in_turn() -> (
+    None
+):
+    clock = HandClock()
+    first, older = access_token("one", clock=clock), access_token("two", clock=clock)
+    clock.move(monotonic=60.0, wall=60.0)
+    newer = access_token("three", clock=clock, obtained=clock())
+    flow = api_call(first, HandHop(), NonceStore())
+    steps: list[object] = [next(flow)]
+    with pytest.raises(StopIteration):
+        for reply in (answer(401), older, answer(401), newer, answer(401)):
+            steps.append(flow.send(reply))
+    assert [type(step).__name__ for step in steps] == ["Send", "NeedToken", "Send", "NeedToken", "Send"]
+    assert [step.rejected for step in steps if isinstance(step, NeedToken)] == [first, older]

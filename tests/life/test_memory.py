@@ -40,7 +40,7 @@ class Stub:
             window=300.0,
             clock=self.clock,
         )
-        return Renewed(token=token, from_store=False)
+        return Renewed(token=token, from_store=False, forced=False)
 
     def ticket(self, key: str) -> Ticket:
         return Ticket(key, cast(Any, self), None, None)

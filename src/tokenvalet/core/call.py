@@ -84,11 +84,14 @@ Step = Send | NeedToken | Rejected
 def api_call(token: AccessToken, hop: Hop, nonces: NonceStore) -> Generator[Step, Any, None]:
     """Send one request with `token`, and put right once what can be put right. The last answer is the caller's.
 
+    A rejected token that is no longer the current one is replaced by that, and, should the API reject it too, by a new one.
+
     Raises:
         StepUpRequiredError: the API wants a stronger authentication (RFC 9470).
         ProofError: the API takes no proofs of the key's algorithm (RFC 9449 §7.1).
     """
     nonce_put_right = renewed = False
+    rejected_at: float | None = None
     reason = ""
     while True:
         key = token.proof_key
@@ -112,10 +115,13 @@ def api_call(token: AccessToken, hop: Hop, nonces: NonceStore) -> Generator[Step
             if not hop.replayable():
                 yield Rejected(token)
                 return
+            rejected_at = rejected_at if rejected_at is not None else token.now().monotonic
             replacement: AccessToken | None = yield NeedToken(token)
             if replacement is None:
                 return
-            token, renewed, reason = replacement, True, "renewed"
+            # One that was there before the API said no may have been revoked together with the first.
+            renewed = replacement.obtained >= rejected_at or replacement is token
+            token, reason = replacement, "renewed"
         else:
             return
 

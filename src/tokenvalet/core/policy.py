@@ -9,6 +9,7 @@ from ..errors import ConfigurationError, ProofError, TokenRefusedError, TokenReq
 
 __all__ = [
     "FIRST_RENEWAL_ATTEMPTS",
+    "FLEET_ATTEMPTS",
     "FLEET_PAUSE",
     "FORCED_RENEWAL_SPACING",
     "LONGEST_RETRY_AFTER",
@@ -35,9 +36,11 @@ FIRST_PAUSE = 0.25
 PROBE_PATIENCE = 1.0
 # After a failure nobody who shares the store asks the server for one to two times this many seconds.
 FLEET_PAUSE = 0.75
+FLEET_ATTEMPTS = 2
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 0.5
 LOOKS_PER_LIFE = 20
+LONGEST_LOOK_AGAIN = 10.0
 
 
 def renewal_window(lifetime: float, renew_before: float, jitter: float) -> float:
@@ -82,4 +85,4 @@ def pause_between_looks(looks: int, jitter: float) -> float:
 
 def look_again(seconds_left: float, jitter: float) -> float:
     """Return the seconds until a due token, which another process is renewing, is looked for in the store again."""
-    return min(2.0, seconds_left / LOOKS_PER_LIFE) * (0.5 + jitter)
+    return min(LONGEST_LOOK_AGAIN, seconds_left / LOOKS_PER_LIFE) * (0.5 + jitter)

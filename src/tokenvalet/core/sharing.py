@@ -17,7 +17,10 @@ from .policy import FLEET_PAUSE, FORCED_RENEWAL_SPACING, pause_between_looks
 from .stored import StoredToken, written
 from .token import Moment
 
-__all__ = ["Found", "Share", "Step", "renew_shared"]
+__all__ = ["FORCED_CAUSES", "Found", "Share", "Step", "renew_shared"]
+
+# Why a token is got although there is another that has not expired.
+FORCED_CAUSES = frozenset({"rejected", "forced"})
 
 Step = Transmit | Pause | Recall | Claim | Keep | Release
 
@@ -124,7 +127,7 @@ def _with_lease(
         raise
     left = obtained.asked_at.monotonic + obtained.granted.lifetime - now.monotonic
     if left > 0:
-        content = written(obtained.granted, share.key, forced=share.cause in ("rejected", "forced"))
+        content = written(obtained.granted, share.key, forced=share.cause in FORCED_CAUSES)
         yield Keep(content=content, seconds=left)
     else:
         yield Release()

@@ -159,6 +159,15 @@ class AccessToken:
         return self.authorization[len(self.token_type) + 1 :].decode("ascii")
 
     @property
+    def obtained(self) -> float:
+        """When it was asked for, on the monotonic clock."""
+        return self.end.monotonic - self.lifetime
+
+    def now(self) -> Moment:
+        """Return what the clocks say that it lives by."""
+        return self._clock()
+
+    @property
     def expires_at(self) -> datetime:
         """The end of its life, in UTC."""
         return datetime.fromtimestamp(self.end.wall, UTC)
