@@ -8,6 +8,7 @@ is a few warnings in ten seconds, each with the number of those that were left o
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -170,9 +171,25 @@ class _WithoutSentHeaders(logging.Filter):
         return not str(record.msg).startswith(("Adding ", "Encoded header block", "Evicting "))
 
 
-_WITHOUT_SENT_HEADERS = _WithoutSentHeaders()
+class _WithoutTokenAnswers(logging.Filter):
+    """Leaves out what httpcore2 logs at DEBUG of the head of an answer to a token request, and of one that is broken.
+
+    A server may say back what it was sent. On other threads than the valet's own the answers are those of the caller.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not threading.current_thread().name.startswith("tokenvalet-"):
+            return True
+        return not any(part in str(record.msg) for part in ("receive_response_headers.complete ", ".failed "))
+
+
+_FILTERS = (
+    (_WithoutSentHeaders(), ("hpack.hpack", "hpack.table")),
+    (_WithoutTokenAnswers(), ("httpcore2.http11", "httpcore2.connection", "httpcore2.proxy", "httpcore2.socks")),
+)
 
 
 def _keep_headers_out_of_the_log() -> None:
-    for name in ("hpack.hpack", "hpack.table"):
-        logging.getLogger(name).addFilter(_WITHOUT_SENT_HEADERS)
+    for one, names in _FILTERS:
+        for name in names:
+            logging.getLogger(name).addFilter(one)

@@ -19,7 +19,7 @@ from hpack import Encoder
 from secrecy.stage import METHODS, PARAMETER, QUERY_SECRET, Stage
 from secrecy.walker import LogRecords, Plant, found, shown_by_value
 from tokenvalet import TokenParameters, TokenValet
-from tokenvalet.observe import _WITHOUT_SENT_HEADERS
+from tokenvalet.observe import _FILTERS
 
 PATH = "/api/v1/integration/health-records"
 
@@ -129,16 +129,16 @@ def test_over_http2_no_header_field_of_ours_is_in_the_log_of_hpack(stage: Stage,
 @pytest.mark.standards("S-161")
 def test_without_the_valet_hpack_would_log_what_it_sends() -> None:
     # A test of the test above: should hpack word its lines anew, the filter has to be looked at.
-    loggers = [logging.getLogger(name) for name in ("hpack.hpack", "hpack.table")]
-    for one in loggers:
-        one.removeFilter(_WITHOUT_SENT_HEADERS)
+    [(restraint, names)] = [(one, names) for one, names in _FILTERS if "hpack.table" in names]
+    for name in names:
+        logging.getLogger(name).removeFilter(restraint)
     try:
         with LogRecords() as log:
             Encoder().encode([("authorization", "Bearer planted-access-token")])
         texts = list(log.texts())
     finally:
-        for one in loggers:
-            one.addFilter(_WITHOUT_SENT_HEADERS)
+        for name in names:
+            logging.getLogger(name).addFilter(restraint)
     assert found([Plant.of("the token", "planted-access-token")], texts) != []
 
 

@@ -155,6 +155,16 @@ def _one_error(error: BaseException) -> Iterator[Text]:
         place = f"{Path(code.co_filename).name}:{line} {code.co_name}"
         for variable, value in list(frame.f_locals.items()):
             yield from shown_by_value(f"{place} {variable}", value)
+    yield from _as_reported(name, error)
+
+
+def _as_reported(name: str, error: BaseException) -> Iterator[Text]:
+    """Return what the standard library captures for those who send errors home, as it writes it."""
+    report = traceback.TracebackException(type(error), error, error.__traceback__, capture_locals=True, compact=True)
+    for frame in report.stack:
+        if not frame.filename.startswith(TESTS):
+            for variable, text in (frame.locals or {}).items():
+                yield f"{name}, reported {Path(frame.filename).name}:{frame.lineno} {variable}", text
 
 
 # Logs ------------------------------------------------------------------------------------------------------------

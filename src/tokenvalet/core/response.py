@@ -32,6 +32,10 @@ MEMBERS_READ = frozenset(
     | {"issuer", "token_endpoint", "mtls_endpoint_aliases"}
 )
 OTHER_TOKEN_TYPES = frozenset({"mac", "n_a", "pop", "basic"})
+OTHER_MEDIA_TYPES = frozenset(
+    {"text/html", "text/plain", "text/xml", "text/javascript", "application/xml", "application/xhtml+xml"}
+    | {"application/jwt", "application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"}
+)
 PASSING_ERRORS = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 _ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]{1,128}")
@@ -91,7 +95,9 @@ def json_object(reply: HttpReply) -> tuple[Mapping[str, Any] | None, str]:
     """Return the JSON object that a reply is, or None and why it is none."""
     media_type = (reply.field("content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        return None, f"its Content-Type is {shown(media_type, 64) or 'missing'}, not application/json"
+        # Named only where it is one that is known from elsewhere: it may be anything, what was sent included.
+        named = media_type if media_type in OTHER_MEDIA_TYPES else "another" if media_type else "missing"
+        return None, f"its Content-Type is {named}, not application/json"
     try:
         document = json.loads(
             reply.body.decode("utf-8"),
