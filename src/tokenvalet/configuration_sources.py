@@ -1,6 +1,6 @@
 """Where a configuration comes from: TOML, the environment, or Python. All three end in the same objects.
 
-What they share is a plain dictionary, ``{"clients": {"m2m": {...}}}``; all faults of all clients are told in one error.
+What they share is a plain dictionary, ``{"clients": {"m2m": {...}}, "store": {...}}``; all faults are told in one error.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .config import SECRET_FIELDS, ClientConfig, validate_client
 from .core.secret import Secret
 from .errors import ConfigurationError, ConfigurationFault
 from .files import FileFault, read_file
+from .store_config import STORE_SECRETS, StoreConfig, validate_store
 
 __all__ = ["Settings", "settings_from_dict", "settings_from_env", "settings_from_toml"]
 
@@ -26,14 +27,17 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _JSON_FIELDS = frozenset(
     {"scope", "resource", "audience", "parameters", "required_scopes", "allowed_origins", "assertion_claims"}
 )
-_FILE_FIELDS = frozenset(name for name in ClientConfig.model_fields if name.endswith("_file"))
+_FILE_FIELDS = frozenset(
+    name for model in (ClientConfig, StoreConfig) for name in model.model_fields if name.endswith("_file")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A whole configuration: the clients by name."""
+    """A whole configuration: the clients by name, and the store, if there is one."""
 
     clients: Mapping[str, ClientConfig]
+    store: StoreConfig | None = None
 
 
 # What is read has secrets in it, so every error is raised where nothing of it is left in a variable: whoever sends
@@ -41,7 +45,7 @@ class Settings:
 
 
 def settings_from_dict(document: Mapping[str, Any]) -> Settings:
-    """Return the settings in ``{"clients": {name: {...}}}``. Raises ConfigurationError with all faults."""
+    """Return the settings in ``{"clients": {name: {...}}, "store": {...}}``. Raises ConfigurationError with all faults."""
     settings = _settings(document, [])
     del document
     return _raised(settings)
@@ -88,21 +92,27 @@ def _from_toml(path: Path, environ: Mapping[str, str]) -> Settings | Configurati
     faults: list[ConfigurationFault] = []
     filled = _filled(document, environ, "", faults)
     clients = filled.get("clients")
-    for client in clients.values() if isinstance(clients, dict) else ():
-        if isinstance(client, dict):
-            for name in _FILE_FIELDS & client.keys():
-                if isinstance(client[name], str) and client[name]:
-                    client[name] = str(path.parent / client[name])
+    for section in (*(clients.values() if isinstance(clients, dict) else ()), filled.get("store")):
+        if isinstance(section, dict):
+            for name in _FILE_FIELDS & section.keys():
+                if isinstance(section[name], str) and section[name]:
+                    section[name] = str(path.parent / section[name])
     return _settings(filled, faults)
 
 
 def _from_env(environ: Mapping[str, str]) -> Settings | ConfigurationError:
     clients: dict[str, dict[str, Any]] = {}
+    store: dict[str, Any] = {}
     faults: list[ConfigurationFault] = []
     for variable in sorted(environ):
         if not variable.upper().startswith(ENV_PREFIX):
             continue
         path = variable[len(ENV_PREFIX) :].lower().split("__")
+        if len(path) == 2 and path[0] == "store" and path[1]:
+            fault = _take_for_store(store, path[1], environ[variable])
+            if fault:
+                faults.append(ConfigurationFault(place=variable, message=fault))
+            continue
         if len(path) < 3 or path[0] != "clients" or not all(path):
             faults.append(
                 ConfigurationFault(place=variable, message="should look like TOKENVALET__CLIENTS__M2M__CLIENT_ID")
@@ -117,7 +127,22 @@ def _from_env(environ: Mapping[str, str]) -> Settings | ConfigurationError:
             "no client is configured in the environment: set TOKENVALET__CLIENTS__M2M__CLIENT_ID and so on",
             code="configuration_empty",
         )
-    return _settings({"clients": clients}, faults)
+    return _settings({"clients": clients, **({"store": store} if store else {})}, faults)
+
+
+def _take_for_store(store: dict[str, Any], field: str, value: str) -> str:
+    """Put one variable into the store's settings. Returns what is wrong with it."""
+    if field == "allow_unsealed_store":
+        return "is never taken from the environment: it has to be written out in TOML or Python"
+    stem = field.removesuffix("_file")
+    if field not in StoreConfig.model_fields and field.endswith("_file") and stem in STORE_SECRETS:
+        try:
+            store[stem] = Secret(read_file(Path(value), private=True)[0].decode("utf-8").strip())
+        except (FileFault, ValueError):
+            return "names a file that cannot be read, or is not UTF-8"
+        return ""
+    store[field] = Secret(value) if field in STORE_SECRETS and value else value
+    return ""
 
 
 def _take(client: dict[str, Any], field: str, rest: list[str], value: str) -> str:
@@ -187,8 +212,10 @@ def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> 
     told = {fault.place for fault in faults}
     clients: dict[str, ClientConfig] = {}
     for key in document:
-        if key not in ("clients",):
-            found.append(ConfigurationFault(place=str(key), message=_unknown_section(str(key))))
+        if key not in ("clients", "store"):
+            message = "unknown section: clients go into [clients.<name>], and where tokens are kept into [store]"
+            found.append(ConfigurationFault(place=str(key), message=message))
+    store = _store_of(document.get("store"), told, found)
     sections = document.get("clients")
     if (not isinstance(sections, Mapping) or not sections) and "clients" not in told:
         found.append(ConfigurationFault(place="clients", message="no client is configured: add a [clients.m2m]"))
@@ -206,10 +233,15 @@ def _settings(document: Mapping[str, Any], faults: list[ConfigurationFault]) -> 
             clients[name] = config
     if found:
         return ConfigurationError(faults=found)
-    return Settings(clients=clients)
+    return Settings(clients=clients, store=store)
 
 
-def _unknown_section(name: str) -> str:
-    if name == "store":
-        return "a store shared by processes is not there in this version: remove the section"
-    return "unknown section: clients go into [clients.<name>]"
+def _store_of(values: Any, told: set[str], found: list[ConfigurationFault]) -> StoreConfig | None:
+    if values is None or isinstance(values, StoreConfig):
+        return values
+    if not isinstance(values, Mapping):
+        found.append(ConfigurationFault(place="store", message="should be a table of settings"))
+        return None
+    config, wrong = validate_store(values, "store")
+    found += [fault for fault in wrong if fault.place not in told]
+    return config

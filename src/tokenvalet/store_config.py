@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from .config import field_faults
-from .configuration_values import File, SecretValue
+from .configuration_values import File, SecretValue, wrapped_secret
 from .core.secret import Secret
 from .errors import ConfigurationError, ConfigurationFault
 from .files import FileFault, WatchedFile
@@ -19,9 +19,10 @@ from .shelf import Shelf
 from .stores.protocol import Store, StoreError
 from .stores.sealing import Sealer, SealingFault, parse_keys
 
-__all__ = ["StoreConfig", "open_shelf", "validate_store"]
+__all__ = ["STORE_SECRETS", "StoreConfig", "open_shelf", "validate_store"]
 
 PLACES = ("url", "client", "store")
+STORE_SECRETS = frozenset({"url", "encryption_keys"})
 
 
 def _store(value: Any) -> Any:
@@ -51,6 +52,9 @@ class StoreConfig(BaseModel):
     if not TYPE_CHECKING:
 
         def __init__(self, /, **values: Any) -> None:
+            # Secrets are wrapped before anything can fail, so that no frame of a traceback holds them in clear.
+            for name in STORE_SECRETS & values.keys():
+                values[name] = wrapped_secret(values[name])
             try:
                 super().__init__(**values)
                 faults = _cross_faults(self)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 from .backchannel import Backchannel, HttpBackchannel
 from .client_book import DEFAULT_NAME, ClientBook, Resolver
 from .config import ClientConfig
-from .configuration_sources import settings_from_dict, settings_from_env, settings_from_toml
+from .configuration_sources import Settings, settings_from_dict, settings_from_env, settings_from_toml
 from .core.dpop import NonceStore
 from .core.token import AccessToken, TokenParameters
 from .directory import Directory
-from .errors import ConfigurationError, ValetClosedError
+from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
 from .named_client import NamedClient
 from .observe import Observer, Observers
 from .renewal import DEFAULT_CAPACITY, Renewer
@@ -85,7 +85,6 @@ class TokenValet:
             nonces=NonceStore(),
             observers=told,
             stopping=threading.Event(),
-            shelf=open_shelf(store, told) if store is not None else None,
         )
         self._renewer = Renewer(clock, told, capacity=capacity)
         self._clients = ClientBook(self._around, resolver, self._drop_pools)
@@ -94,7 +93,7 @@ class TokenValet:
         self._all_pools: weakref.WeakSet[Pools] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
-        self._clients.add(_by_name(configs))
+        self._begin(_by_name(configs), store)
         _VALETS.add(self)
 
     @classmethod
@@ -104,17 +103,21 @@ class TokenValet:
         Raises:
             ConfigurationError: with everything that is wrong, each fault with its place.
         """
-        return cls(settings_from_toml(path, os.environ if environ is None else environ).clients, **options)
+        return cls._from(settings_from_toml(path, os.environ if environ is None else environ), options)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
         """Return a valet for the clients in variables such as ``TOKENVALET__CLIENTS__M2M__CLIENT_ID``."""
-        return cls(settings_from_env(os.environ if environ is None else environ).clients, **options)
+        return cls._from(settings_from_env(os.environ if environ is None else environ), options)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], **options: Any) -> Self:
-        """Return a valet for ``{"clients": {name: {...}}}``, as TOML would give it."""
-        return cls(settings_from_dict(document).clients, **options)
+        """Return a valet for ``{"clients": {name: {...}}, "store": {...}}``, as TOML would give it."""
+        return cls._from(settings_from_dict(document), options)
+
+    @classmethod
+    def _from(cls, settings: Settings, options: dict[str, Any]) -> Self:
+        return cls(settings.clients, **{"store": settings.store, **options})
 
     def client(
         self,
@@ -272,6 +275,20 @@ class TokenValet:
         if self._around.shelf is not None:
             self._around.shelf.close()
         return pools
+
+    def _begin(self, configs: Mapping[str, ClientConfig], store: StoreConfig | None) -> None:
+        faults: list[ConfigurationFault] = []
+        if store is not None:
+            try:
+                self._around.shelf = open_shelf(store, self._around.observers)
+            except ConfigurationError as error:
+                faults += error.faults
+        try:
+            self._clients.add(configs)
+        except ConfigurationError as error:
+            faults = [*error.faults, *faults]
+        if faults:
+            raise ConfigurationError(faults=faults)
 
     def _drop_pools(self, name: str) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tokenvalet import __version__
+from tokenvalet.stores.sealing import Sealer, parse_keys
 
 HINT = "The command line needs more than the library does: pip install 'tokenvalet[cli]'\n"
 
@@ -32,3 +33,17 @@ def test_what_cannot_be_asked_is_exit_code_2() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_a_new_store_key_can_be_put_into_a_file_and_seals() -> None:
+    command = [sys.executable, "-m", "tokenvalet", "keys", "new-store-key"]
+    lines = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(2)]
+    sealer = Sealer(parse_keys(b"# the keys of our store\n" + b"".join(lines)))
+    assert sealer.open(sealer.seal(b"content", "key"), "key") == b"content"
+
+
+def test_a_store_key_with_an_odd_id_is_refused_in_a_sentence() -> None:
+    command = [sys.executable, "-m", "tokenvalet", "keys", "new-store-key", "--id", "a:b"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "an id has 1 to 64 letters" in result.stderr

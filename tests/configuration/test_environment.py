@@ -127,7 +127,8 @@ def test_tls_cannot_be_made_insecure_from_the_environment(value: str) -> None:
         "TOKENVALET__",
         "TOKENVALET__CLIENTS",
         "TOKENVALET__CLIENTS__M2M",
-        "TOKENVALET__STORE__URL",
+        "TOKENVALET__STORE",
+        "TOKENVALET__STORE__URL__HOST",
         "TOKENVALET__CLIENTS____ISSUER",
     ],
 )

@@ -22,11 +22,12 @@ def test_all_faults_of_all_clients_are_in_one_error() -> None:
             "fine": settings(),
             "table": 5,
         },
-        "store": {},
+        "store": {"url": "redis://cache", "urll": "x", "timeout": 0},
     }
     faults = faults_of(lambda: settings_from_dict(document))
     assert faults == {
-        "store": "a store shared by processes is not there in this version: remove the section",
+        "store.timeout": "Input should be greater than 0",
+        "store.urll": "unknown setting; did you mean url?",
         "clients.m2m.issuer": "an issuer is an https URL (RFC 8414 §2)",
         "clients.m2m.timeout": "Input should be a valid number, unable to parse string as a number",
         "clients.m2m.isuer": "unknown setting; did you mean issuer?",

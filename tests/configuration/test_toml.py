@@ -195,7 +195,8 @@ def test_a_file_that_is_not_utf_8_is_told_and_nothing_of_it_is_shown(tmp_path: P
         ("clients = 5", "clients", "no client is configured"),
         ("[clients]", "clients", "no client is configured"),
         ("[clients]\nm2m = 5", "clients.m2m", "should be a table of settings"),
-        ('[store]\nurl = "redis://cache"', "store", "remove the section"),
+        ("store = 5", "store", "should be a table of settings"),
+        ('[store]\nurl = "redis://cache"', "store.encryption_keys_file", "tokens would lie there in clear"),
         ("[client.m2m]", "client", "clients go into [clients.<name>]"),
     ],
 )

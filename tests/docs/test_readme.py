@@ -42,7 +42,7 @@ def test_the_example_of_a_service_runs_with_its_own_configuration(
         (tmp_path / "tokenvalet.toml").write_text(toml.replace("https://api.example.org", api.url), encoding="utf-8")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("RECORDS_CLIENT_SECRET", "planted-for-the-readme")
-        exec(compile(blocks("python")[1], "README.md", "exec"), {})  # noqa: S102
+        exec(compile(blocks("python")[1], "README.md", "exec"), {})
         assert auth.issued == 1
 
 
