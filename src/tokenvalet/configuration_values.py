@@ -5,6 +5,7 @@ Values that are secret are `Secret` from the moment that they are read, and are 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -112,6 +113,8 @@ def _a_proxy(value: Any) -> Secret | None:
     secret = _a_secret(value)
     if secret is not None and secret.reveal() != ENVIRONMENT_PROXY and not _is_proxy_url(secret.reveal()):
         raise ValueError(f"should be {ENVIRONMENT_PROXY}, or the URL of a proxy such as http://proxy.example.org:3128")
+    if secret is not None and secret.reveal().lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise ValueError("a SOCKS proxy needs the package socksio: install it, or use a proxy for HTTP")
     return secret
 
 

@@ -110,6 +110,19 @@ def test_a_proxy_that_is_none_is_told_and_not_quoted(value: str) -> None:
     assert "should be environment, or the URL of a proxy" in faults["proxy"]
 
 
+@pytest.mark.standards("S-167")
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS5"])
+def test_a_socks_proxy_is_refused_at_the_start_where_what_it_needs_is_not_installed(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = Plant("proxy", ("planted-proxy",))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    faults = faults_of(lambda: ClientConfig(**settings(proxy=f"{scheme}://u:planted-proxy@p:1080")), plant)
+    assert faults == {"proxy": "a SOCKS proxy needs the package socksio: install it, or use a proxy for HTTP"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert ClientConfig(**settings(proxy=f"{scheme}://u:planted-proxy@p:1080")).proxy
+
+
 @pytest.mark.standards("S-160")
 def test_a_fault_is_shown_without_the_secret_next_to_it() -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -128,7 +128,7 @@ class Stage:
         self, method: str, *, dpop: bool = False, options: Mapping[str, Any] | None = None, **more: Any
     ) -> TokenValet:
         config = ClientConfig(**self.settings(method, dpop=dpop, **more))
-        return TokenValet({"m2m": config}, observers=[self.listener], **(options or {}))
+        return TokenValet({"m2m": config}, **{"observers": [self.listener], **(options or {})})
 
     def assertion(self) -> str:
         """Return what a platform writes into a file for its workload."""
