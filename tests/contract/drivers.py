@@ -43,8 +43,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom:
-    """What a user sets on a client for all of its requests. `before` and `after` are given what the library has.
+    """What a user sets on a client for all of its requests.
 
+    before: given every request, as the library has it, before it is sent, with `method`, `url` and `headers`.
+    after: given the request of every answer, as the library shows it to its user.
     customize: as `TokenValet.client` takes it.
     """
 

@@ -296,8 +296,11 @@ class HttpxDriver:
         for name in ("base_url", "headers", "params", "cookies", "auth"):
             if (value := getattr(custom, name)) is not None:
                 options[name] = value
-        hooks = {"request": custom.before, "response": custom.after}
-        options["event_hooks"] = {name: [self._hook(hook)] for name, hook in hooks.items() if hook is not None}
+        hooks = options["event_hooks"] = {}
+        if (before := custom.before) is not None:
+            hooks["request"] = [self._hook(before)]
+        if (after := custom.after) is not None:
+            hooks["response"] = [self._hook(lambda response: after(response.request))]
         if self.library is httpx2:
             make: Any = valet.client if self.loop is None else valet.async_client
             return make(client, transport=inner, customize=custom.customize, **options)

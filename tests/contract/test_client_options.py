@@ -86,8 +86,8 @@ def test_what_a_client_is_shown_before_and_after_has_no_token_in_it(
     def before(request: Any) -> None:
         seen.append(f"before {list(request.headers.items())} {vars(request)}")
 
-    def after(response: Any) -> None:
-        seen.append(f"after {list(response.request.headers.items())} {vars(response.request)}")
+    def after(request: Any) -> None:
+        seen.append(f"after {list(request.headers.items())} {vars(request)}")
 
     session = open_session(dpop=dpop, before=before, after=after)
     api.reject_next(challenge=f'{"DPoP" if dpop else "Bearer"} error="invalid_token"')
