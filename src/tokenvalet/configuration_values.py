@@ -113,7 +113,11 @@ def _a_proxy(value: Any) -> Secret | None:
     secret = _a_secret(value)
     if secret is not None and secret.reveal() != ENVIRONMENT_PROXY and not _is_proxy_url(secret.reveal()):
         raise ValueError(f"should be {ENVIRONMENT_PROXY}, or the URL of a proxy such as http://proxy.example.org:3128")
-    if secret is not None and secret.reveal().lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+    if (
+        secret is not None
+        and secret.reveal().lower().startswith("socks")
+        and importlib.util.find_spec("socksio") is None
+    ):
         raise ValueError("a SOCKS proxy needs the package socksio: install it, or use a proxy for HTTP")
     return secret
 
@@ -141,6 +145,10 @@ def _a_path(value: Any) -> Any:
 
 def _masked(value: Any) -> str | None:
     return None if value is None else "**********"
+
+
+def _names_only(values: Mapping[str, Any]) -> dict[str, str]:
+    return dict.fromkeys(values, "**********")
 
 
 def _kind(value: Any) -> str | None:
@@ -250,6 +258,6 @@ SignerObject = Annotated[Any, AfterValidator(_signer), PlainSerializer(_kind)]
 Claims = Annotated[dict[str, Any], AfterValidator(_claims)]
 Resources = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_resources)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_origins)]
-Parameters = Annotated[dict[str, str], AfterValidator(_further_parameters)]
+Parameters = Annotated[dict[str, str], AfterValidator(_further_parameters), PlainSerializer(_names_only)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ShownByKind = PlainSerializer(_kind)

@@ -59,6 +59,12 @@ class Credentials:
     def __repr__(self) -> str:
         return f"<Credentials for {self.authentication.method}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("credentials are not pickled: configure them in both processes")
+
+    def __getstate__(self) -> Any:
+        return self.__reduce__()
+
 
 def load_credentials(config: ClientConfig, place: str) -> tuple[Credentials | None, list[ConfigurationFault]]:
     """Return the credentials of a client, or None and everything that is wrong with its keys and files."""

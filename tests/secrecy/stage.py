@@ -144,6 +144,10 @@ class Stage:
         path.chmod(0o600)
         return path
 
+    def credentials(self) -> list[Plant]:
+        """Return all plants but the form parameter: it is not shown by us, but it is no credential either."""
+        return [plant for plant in self.plants() if plant.name != "the form parameter"]
+
     def plants(self) -> list[Plant]:
         """Return all that was planted, and all that the servers were sent or gave that is secret."""
         plants = [

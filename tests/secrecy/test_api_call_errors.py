@@ -145,7 +145,11 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
             ) as valet:
                 error = error_of(functools.partial(call, valet, {"timeout": 0.3}, "/records"))
                 assert leaks(stage, error, log, plants) == []
-            options = {"issuer": None, "token_endpoint": "https://login.example.org/token", "timeout": 0.3}
+            options: dict[str, Any] = {
+                "issuer": None,
+                "token_endpoint": "https://login.example.org/token",
+                "timeout": 0.3,
+            }
             with stage.valet("client_secret_basic", proxy=proxy, **options) as valet:
                 error = error_of(functools.partial(valet.token, "m2m"))
                 assert leaks(stage, error, log, plants) == []
