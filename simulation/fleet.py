@@ -45,7 +45,7 @@ def plan_of(
     """Return a plan; `trouble` is how much more goes wrong than in an ordinary month."""
     rng = random.Random(f"plan {seed}")
     end = days * DAY
-    months = max(days / 30 * trouble, 0.1 * trouble)
+    months = days / 30 * trouble
 
     def spells(number: float, kinds: tuple[str, ...], longest: float) -> tuple[Spell, ...]:
         found: list[Spell] = []

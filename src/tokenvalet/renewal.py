@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, look_again
+from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, hurried, look_again
 from .core.sharing import FORCED_CAUSES
 from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
@@ -328,7 +328,8 @@ class Renewer:
                 return None
             del self._under_way[ticket.key]
             entry = renewal.entry
-            now = self._clock().monotonic
+            moment = self._clock()
+            now = moment.monotonic
             self._make_room()
             if renewed is not None:
                 token = renewed.token
@@ -349,6 +350,9 @@ class Renewer:
                 return 0.0
             entry.failures += 1
             pause = back_off(failure, entry.failures, self._jitter())
+            held = self._usable(entry.token, ticket, moment)
+            if held is not None:
+                pause = hurried(pause, failure, held.seconds_left(moment), held.lifetime)
             entry.failure, entry.failed_at, entry.retry_at = failure, now, now + pause
             return pause
 

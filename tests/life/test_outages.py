@@ -59,6 +59,22 @@ def test_until_it_expires_the_token_is_used_and_nobody_waits(outage: Answer) -> 
 
 
 @pytest.mark.standards("S-213")
+@pytest.mark.parametrize("lifetime", [3600, 60, 5])
+def test_towards_the_end_of_a_token_attempts_come_closer_so_that_a_server_that_is_back_is_met(lifetime: int) -> None:
+    with Bench(tokens(expires_in=lifetime)) as bench:
+        bench.valet.token("m2m")
+        window = min(300.0, lifetime * 0.2)  # without its jitter
+        bench.clock.advance(lifetime - window)
+        bench.backchannel.answer = unreachable
+        step = lifetime / 2000
+        times = request_times(bench, window - step, step)
+        # The last one fails a fiftieth of its life before the end, or a second, and no two are closer to each other.
+        nearest = min(1.0, lifetime / 50)
+        assert window - times[-1] <= 2 * nearest + 2 * step
+        assert min(gaps(times)) >= 0.8 * nearest - 1e-6
+
+
+@pytest.mark.standards("S-213")
 @pytest.mark.parametrize(("outage", "longest"), [(unreachable, 15.0), (unavailable(), 15.0), (refusal(), 60.0)])
 def test_retries_run_in_the_background_at_growing_jittered_intervals(outage: Answer, longest: float) -> None:
     with Bench() as bench:
@@ -66,7 +82,7 @@ def test_retries_run_in_the_background_at_growing_jittered_intervals(outage: Ans
         bench.clock.advance(3300.5)
         bench.backchannel.answer = outage
         step = 0.05
-        found = gaps(request_times(bench, 290, step))
+        found = gaps(request_times(bench, 265, step))
     nominal = [min(longest, 2.0**power) for power in range(len(found))]
     for gap, most in zip(found, nominal, strict=True):
         assert 0.8 * most - 1e-6 <= gap <= most + 2 * step

@@ -15,6 +15,7 @@ __all__ = [
     "LONGEST_RETRY_AFTER",
     "PROBE_PATIENCE",
     "back_off",
+    "hurried",
     "look_again",
     "pause_between_attempts",
     "pause_between_looks",
@@ -65,6 +66,18 @@ def back_off(error: TokenValetError, failures: int, jitter: float) -> float:
     interval *= SMALLEST_SHARE_OF_BACK_OFF + (1 - SMALLEST_SHARE_OF_BACK_OFF) * jitter
     asked = error.retry_after if isinstance(error, TokenRequestError) else None
     return max(interval, min(asked, LONGEST_RETRY_AFTER)) if asked is not None else interval
+
+
+def hurried(pause: float, error: TokenValetError, seconds_left: float, lifetime: float) -> float:
+    """Return the seconds until the next attempt, where `pause` is the interval and a token is at hand.
+
+    Towards its end attempts come closer, so that a server that is back just before it is met just before it: after half of
+    the life that is left, and no less than a second, or a fiftieth of a short life. What somebody has to mend, and a server
+    that has named its time, are not hurried.
+    """
+    if is_lasting(error) or (isinstance(error, TokenRequestError) and error.retry_after is not None):
+        return pause
+    return min(pause, max(seconds_left / 2, min(FIRST_BACK_OFF, lifetime / 50)))
 
 
 def is_lasting(error: TokenValetError) -> bool:
