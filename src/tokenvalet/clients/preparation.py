@@ -72,9 +72,15 @@ class Preparation:
         self.ticket = client.ticket(parameters)
         self.identity = self.ticket.identity
         # The path is only looked at for proofs, and costs more than the rest of a hop.
-        path = url.raw_path.decode("ascii").partition("?")[0] if client.credentials.proof_key is not None else ""
+        path = _path(extensions.get("target", url.raw_path)) if client.credentials.proof_key is not None else ""
         self.hop = hop = HttpxHop(request.method, origin, path)
         hop.stream = request.stream
+
+
+def _path(target: bytes) -> str:
+    """Return the path of what is in the request line, which an extension may have set; ``*`` has none (RFC 9110 §7.1)."""
+    path = target.decode("ascii").partition("?")[0]
+    return path if path != "*" else ""
 
 
 def _unfit(client: str, parameters: Any) -> ConfigurationError:
