@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from .config import ClientConfig
-from .errors import ConfigurationError, ConfigurationFault
+from .errors import ConfigurationError, ConfigurationFault, shown
 from .named_client import NamedClient
 from .surroundings import Surroundings
 
@@ -101,7 +101,7 @@ class ClientBook:
         config = self._resolver(name) if self._resolver is not None else None
         if config is None:
             near = difflib.get_close_matches(name, list(self._clients)[:1000], n=1)
-            known = ", ".join(sorted(self._clients)[:10]) or "none"
+            known = shown(", ".join(sorted(self._clients)[:10])) or "none"
             hint = f"did you mean {near[0]!r}?" if near else f"known clients: {known}"
             raise ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")
         made = self._made({name: config})[name]
