@@ -80,6 +80,10 @@ def load_credentials(config: ClientConfig, place: str) -> tuple[Credentials | No
         proof_key = _proof_key(config, place)
     except _Fault as fault:
         faults.append(fault.fault)
+    if proof_key is not None and facts == ("private_key_jwt", proof_key.jkt):
+        # Whoever sees proofs would otherwise hold signatures of the key that the client is known by.
+        message = "is the client's private key too: make another for DPoP, since one key has one purpose"
+        faults.append(_Fault(place, "dpop_key_file", message).fault)
     if faults or authentication is None:
         return None, faults
     return Credentials(authentication=authentication, proof_key=proof_key, facts=facts), []

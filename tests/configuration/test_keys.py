@@ -285,6 +285,17 @@ def test_one_password_opens_the_keys_that_are_encrypted_and_not_the_others(tmp_p
     assert credentials is not None, faults
 
 
+@pytest.mark.standards("S-114")
+def test_the_key_of_the_client_is_not_its_proof_key_as_well(tmp_path: Path) -> None:
+    key, another = write(tmp_path / "key", pem("P-256")), write(tmp_path / "another", pem("P-384"))
+    values = settings(client_secret=..., private_key_file=key, dpop=True)
+    _, faults = load_credentials(ClientConfig(**values, dpop_key_file=key), "clients.m2m")
+    assert [(fault.place, "make another for DPoP" in fault.message) for fault in faults] == [
+        ("clients.m2m.dpop_key_file", True)
+    ]
+    assert load_credentials(ClientConfig(**values, dpop_key_file=another), "clients.m2m")[1] == []
+
+
 # Files -----------------------------------------------------------------------------------------------------------
 
 PRIVATE_FILES: dict[str, tuple[dict[str, Any], Callable[[], str]]] = {

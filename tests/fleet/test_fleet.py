@@ -21,7 +21,7 @@ def played(plan: Plan) -> Fleet:
 def test_a_fleet_with_a_great_deal_of_trouble_breaks_nothing(seed: int) -> None:
     fleet = played(plan_of(seed, processes=15, days=0.5, lifetime=(300, 3600, 28800)[seed % 3], trouble=8.0))
     assert fleet.broken == []
-    assert fleet.calls > 100
+    assert fleet.calls >= 2 * 15
 
 
 def test_the_same_seed_is_the_same_run() -> None:
