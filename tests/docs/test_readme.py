@@ -12,7 +12,6 @@ import pytest
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
 
 README = Path(__file__).parents[2] / "README.md"
-CONFIGURATION = README.parent / "docs" / "configuration.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -44,12 +43,3 @@ def test_the_example_of_a_service_runs_with_its_own_configuration(
         monkeypatch.setenv("RECORDS_CLIENT_SECRET", "planted-for-the-readme")
         exec(compile(blocks("python")[1], "README.md", "exec"), {})
         assert auth.issued == 1
-
-
-def test_every_setting_of_a_client_is_in_the_documentation_and_no_other() -> None:
-    from tokenvalet import ClientConfig
-
-    section = CONFIGURATION.read_text(encoding="utf-8").partition("## The settings")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert documented == set(ClientConfig.model_fields) - {"name"}

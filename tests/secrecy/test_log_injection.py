@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -29,7 +29,7 @@ EVIL: dict[str, str] = {
     "much": "x" * 5000 + "\n" * 5000,
 }
 # What a reader of a log may be deceived with: controls, formats, surrogates, separators other than the blank.
-DECEIVING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+DECEIVING: tuple[Literal["Cc", "Cf", "Cs", "Zl", "Zp"], ...] = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def deceiving(text: str) -> list[str]:
@@ -195,8 +195,13 @@ def test_the_name_of_a_client_forges_no_line(name: str, stage: Stage, log: LogRe
 
 @pytest.mark.standards("S-166")
 def test_the_name_of_a_client_forges_no_line_among_the_warnings_at_the_start(stage: Stage, log: LogRecords) -> None:
-    settings = {"issuer": "https://a.example", "client_id": "a", "private_key": pem("RSA"), "signing_alg": "RS256"}
-    key = stage.file("rsa.pem", pem("RSA"))
+    settings: dict[str, Any] = {
+        "issuer": "https://a.example",
+        "client_id": "a",
+        "private_key": pem("RSA"),
+        "signing_alg": "RS256",
+    }
+    key = stage.file("rsa.pem", pem("RSA-2048"))
     settings |= {"dpop": True, "dpop_key_file": key, "dpop_alg": "RS256"}
     with TokenValet({EVIL["a line"]: ClientConfig(**settings)}):
         lines = ours(log)
