@@ -11,13 +11,14 @@ import sys
 
 import costs
 import counts
+import sharing
 
 
 def main() -> int:
     """Print all figures. Returns the exit code."""
     wanted = set(sys.argv[1:])
     held = True
-    for title, section in (("counts", counts.run), ("costs", costs.run)):
+    for title, section in (("counts", counts.run), ("costs", costs.run), ("stores", sharing.run)):
         if wanted and title not in wanted:
             continue
         print(f"\n## {title}\n")
