@@ -143,7 +143,7 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
             with stage.valet(
                 "client_secret_basic", proxy=proxy, base_url="https://api.example.org", timeout=0.3
             ) as valet:
-                error = error_of(functools.partial(call, valet, {"timeout": 0.3}, "/records"))
+                error = error_of(functools.partial(call, valet, {"timeout": 0.15}, "/records"))
                 assert leaks(stage, error, log, plants) == []
             options: dict[str, Any] = {
                 "issuer": None,
