@@ -250,12 +250,10 @@ class NamedClient:
         issuer = config.issuer
         assert issuer is not None
         metadata = self.around.directory.look_up(
-            self.name, issuer, lambda: run(discover(self.name, issuer)), self.around.clock
+            self.name, config, lambda: run(discover(self.name, issuer)), self.around.clock
         )
         self._check_against(metadata)
-        if config.certificate_file is not None and metadata.mtls_token_endpoint is not None:
-            return metadata.mtls_token_endpoint
-        return metadata.token_endpoint
+        return metadata.mtls_endpoint if config.certificate_file is not None else metadata.token_endpoint
 
     def _check_against(self, metadata: Metadata) -> None:
         """Refuse what the server says that it cannot do; never pick something else instead."""
@@ -298,7 +296,7 @@ class NamedClient:
     def _ticket(self, parameters: TokenParameters | None, identity: TlsIdentity | None) -> Ticket:
         order = checked(self._order(parameters))
         key = self.credentials.proof_key
-        facts = {
+        facts: dict[str, Any] = {
             "issuer": self.config.issuer,
             "token_endpoint": self.config.token_endpoint,
             "client_id": self.config.client_id,
@@ -312,6 +310,9 @@ class NamedClient:
             "jkt": key.jkt if key is not None else None,
             "x5t#S256": identity.certificate_thumbprint if identity is not None else None,
         }
+        if self.config.allow_insecure_tls:
+            # Nobody knows who issued such a token, so clients that make sure do not use it.
+            facts["unchecked"] = True
         return Ticket(token_key(facts), self, parameters, identity)
 
     def _identity_if_files(self) -> TlsIdentity | None:

@@ -32,6 +32,11 @@ class Metadata:
     dpop_signing_algs: frozenset[str] | None
     grant_types: frozenset[str] | None
 
+    @property
+    def mtls_endpoint(self) -> Endpoint:
+        """Where a client with a certificate asks (RFC 8705 §5)."""
+        return self.mtls_token_endpoint or self.token_endpoint
+
 
 def check_issuer(issuer: str) -> Origin:
     """Return the origin of an issuer identifier (RFC 8414 §2). Raises ValueError, with the remedy, where it is none."""
