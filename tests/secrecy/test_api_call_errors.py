@@ -227,8 +227,8 @@ def test_what_a_callable_of_the_users_raises_brings_no_token_along(
 @pytest.mark.parametrize(
     "challenge",
     [
-        'DPoP error="insufficient_user_authentication", acr_values="level-2 \x1b[31m", max_age="5"',
-        'DPoP error="invalid_token", error_description="no", algs="RS256 \x1b[31m"',
+        'DPoP error="insufficient_user_authentication", acr_values="level-2 \x9b31m", max_age="5"',
+        'DPoP error="invalid_token", error_description="no", algs="RS256 \x9b31m"',
     ],
     ids=["step up", "algorithms"],
 )
@@ -240,7 +240,7 @@ def test_a_challenge_that_raises_an_error_shows_no_token(
         error = error_of(lambda: call(valet, {}, "/echo"))
     assert isinstance(error, TokenValetError)
     assert not isinstance(error, OriginError)
-    assert "\x1b" not in str(error) + repr(vars(error))
+    assert "\x9b" not in str(error) + "".join(map(str, vars(error).values()))
     assert leaks(stage, error, log, []) == []
 
 

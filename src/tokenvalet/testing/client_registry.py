@@ -47,7 +47,8 @@ class RegisteredClient:
     assertion_audience: the only aud that its assertions may have; None for the issuer.
     assertion_issuer: set it when somebody else (Kubernetes, SPIFFE) writes the assertions: their iss. Such
         assertions may be used again until they expire, and need no jti.
-    assertion_subject: their sub; None for the client_id.
+    assertion_subject: their sub; None for the client_id. Where several clients have the same, as Entra's federated
+        credentials may, client_id says which (RFC 7521 §4.2).
     grant_types: what it may use; without "client_credentials" it gets unauthorized_client.
     """
 
