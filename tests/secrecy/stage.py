@@ -17,12 +17,24 @@ from secrecy.walker import Plant
 from tokenvalet import ClientConfig, Event, TokenValet
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient
 
-__all__ = ["METHODS", "PARAMETER", "PASSWORD", "QUERY_SECRET", "SECRET", "Listener", "Stage", "pem", "private_jwk"]
+__all__ = [
+    "METHODS",
+    "PARAMETER",
+    "PASSWORD",
+    "PROXY_PASSWORD",
+    "QUERY_SECRET",
+    "SECRET",
+    "Listener",
+    "Stage",
+    "pem",
+    "private_jwk",
+]
 
 # What has to be encoded in a form, in Basic credentials and in JSON, so that every spelling of it is looked for.
 SECRET = "planted: client+secret/%&= \u00e9\u4e2d 'Qm7x' of more than thirty-two bytes"
 PASSWORD = "planted-key-password-Vw3r"
 QUERY_SECRET = "planted-query-secret-Zk8p"
+PROXY_PASSWORD = "planted-proxy-password-Yt6m"
 PARAMETER = "planted-form-parameter-Hj2c"
 SCOPES = ("records:read", "records:write")
 WORKLOAD = "system:serviceaccount:records:web"

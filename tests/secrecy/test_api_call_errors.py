@@ -14,7 +14,7 @@ import trio
 import trustme
 
 from secrecy.mirrors import RAW_ANSWERS
-from secrecy.stage import QUERY_SECRET, Stage
+from secrecy.stage import PROXY_PASSWORD, QUERY_SECRET, Stage
 from secrecy.walker import LogRecords, Plant, found, shown_by_error, shown_by_value
 from support.raw_server import (
     RawServer,
@@ -128,7 +128,7 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
     call: Callable[..., httpx2.Response], stage: Stage, log: LogRecords
 ) -> None:
     plants = [
-        Plant.of("the proxy's password", "planted-proxy-password-Yt6m"),
+        Plant.of("the proxy's password", PROXY_PASSWORD),
         Plant("as Basic", ("OnBsYW50ZWQtcHJve",)),
     ]
     refuses = {
@@ -139,7 +139,7 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
     }
     for behaviour in refuses.values():
         with RawServer(behaviour) as server:
-            proxy = f"http://somebody:planted-proxy-password-Yt6m@127.0.0.1:{server.port}"
+            proxy = f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:{server.port}"
             with stage.valet(
                 "client_secret_basic", proxy=proxy, base_url="https://api.example.org", timeout=0.3
             ) as valet:
@@ -159,8 +159,8 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
 @pytest.mark.xfail(strict=True, reason="clients/pools.py has the proxy's URL in clear in a variable when it raises")
 @pytest.mark.standards("S-162", "S-167")
 def test_the_password_of_a_proxy_is_not_in_the_error_of_a_valet_that_was_closed(stage: Stage, log: LogRecords) -> None:
-    plants = [Plant.of("the proxy's password", "planted-proxy-password-Yt6m")]
-    proxy = "http://somebody:planted-proxy-password-Yt6m@127.0.0.1:1"
+    plants = [Plant.of("the proxy's password", PROXY_PASSWORD)]
+    proxy = f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:1"
     allowed = ["https://api.example.org", stage.api.origin]
     with stage.valet("client_secret_basic", proxy=proxy, base_url=allowed[0], allowed_origins=allowed) as valet:
         pools = valet._pools_of(valet._named("m2m"), httpx2)

@@ -20,7 +20,7 @@ import pydantic
 import pytest
 
 import tokenvalet
-from secrecy.stage import METHODS, PASSWORD, SECRET, Stage, pem, private_jwk
+from secrecy.stage import METHODS, PASSWORD, PROXY_PASSWORD, SECRET, Stage, pem, private_jwk
 from secrecy.walker import Plant, found, seen_in, shown_by_value
 from tokenvalet import AccessToken, ClientConfig, Secret, TokenParameters, TokenValet
 
@@ -103,13 +103,13 @@ def _is_of_a_test(one: Any) -> bool:
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_that_can_be_reached_from_a_valet_shows_a_secret(method: str, stage: Stage) -> None:
     stage.auth.require_dpop_nonce = True
-    proxied: dict[str, Any] = {"proxy": "http://somebody:planted-proxy-password-Yt6m@127.0.0.1:1"}
+    proxied: dict[str, Any] = {"proxy": f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:1"}
     with stage.valet(method, dpop=True, **proxied) as valet:
         with valet.client("m2m") as api:
             api.get("/echo")
         token = valet.token("m2m", parameters={"ticket": "planted-form-parameter-Hj2c-2"})
         everything = of_ours([valet, token, api])
-        plants = [*stage.credentials(), Plant.of("the proxy's password", "planted-proxy-password-Yt6m")]
+        plants = [*stage.credentials(), Plant.of("the proxy's password", PROXY_PASSWORD)]
         kinds = {type(one).__name__ for one in everything}
         texts = [text for one in everything for text in shown(type(one).__name__, one)]
     # Those that hold something, so that the walk is known to have come to them.
