@@ -27,6 +27,8 @@ __all__ = ["Backchannel", "HttpBackchannel", "proxy_for"]
 LARGEST_BODY = 1024 * 1024
 KEEP_ALIVE = 5.0
 UNUSED_SECONDS = 900.0  # longer than any request may take
+# A configured one was looked at when it was read. It may hold a password, so that it is not shown.
+_UNUSABLE_PROXY = Failure(code="unreachable", detail="the environment names a proxy that cannot be used")
 
 
 class Backchannel(Protocol):
@@ -51,7 +53,7 @@ class HttpBackchannel:
     """Token requests over HTTP/1.1, one pool of connections for each TLS identity and proxy."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[int, str | None], _Pool] = {}
+        self._pools: dict[tuple[int, Secret | None], _Pool] = {}
         self._left_behind: list[Any] = []
         self._lock = threading.Lock()
         self._backend = _DeadlineBackend()
@@ -61,7 +63,19 @@ class HttpBackchannel:
     ) -> HttpReply | Failure:
         """Return the complete answer, or why there is none, within `timeout` seconds."""
         self._backend.begin(timeout)
-        pool = self._pool(identity, proxy_for(request.url, proxy))
+        through = proxy_for(request.url, proxy)
+        result = self._exchange(request, timeout, identity, through)
+        if through is not None and isinstance(result, Failure) and result.code in ("unreachable", "timeout"):
+            return Failure(code=result.code, detail=f"{result.detail} (through the proxy that is configured)")
+        return result
+
+    def _exchange(
+        self, request: HttpRequest, timeout: float, identity: TlsIdentity | None, proxy: Secret | None
+    ) -> HttpReply | Failure:
+        try:
+            pool = self._pool(identity, proxy)
+        except ValueError:
+            return _UNUSABLE_PROXY
         limits = {"connect": timeout, "read": timeout, "write": timeout, "pool": timeout}
         try:
             with pool.stream(
@@ -77,9 +91,14 @@ class HttpBackchannel:
         except (httpcore2.ConnectError, httpcore2.ProxyError) as error:
             return _connect_failure(error)
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
+            # With TLS 1.3 a server looks at the client certificate when the client believes that all is well.
+            if (alert := _alert(error)) is not None:
+                return alert
             # The texts of these may quote headers, so only their kind is told.
             kind = type(error).__name__
             return Failure(code="broken_answer", detail=f"the connection broke, or what came was no HTTP ({kind})")
+        except ImportError:  # of what SOCKS needs
+            return _UNUSABLE_PROXY
         except (OSError, ValueError, UnicodeError) as error:
             return Failure(code="unreachable", detail=type(error).__name__)
 
@@ -96,19 +115,20 @@ class HttpBackchannel:
         self._left_behind += self._pools.values()
         self._pools = {}
 
-    def _pool(self, identity: TlsIdentity | None, proxy: str | None) -> httpcore2.ConnectionPool:
+    def _pool(self, identity: TlsIdentity | None, proxy: Secret | None) -> httpcore2.ConnectionPool:
         key = (id(identity), proxy)
         with self._lock:
             known = self._pools.get(key)
             if known is not None and known.identity is identity:
                 known.used = time.monotonic()
                 return known.connections
+            way = _proxy(proxy) if proxy is not None else None
             # A certificate that was rotated leaves a pool behind that nobody will ask for again.
             unused = [one for one, pool in self._pools.items() if time.monotonic() - pool.used > UNUSED_SECONDS]
             leaving = [self._pools.pop(one) for one in unused]
             connections = httpcore2.ConnectionPool(
                 ssl_context=identity.context if identity is not None else None,
-                proxy=_proxy(proxy) if proxy is not None else None,
+                proxy=way,
                 max_connections=None,
                 keepalive_expiry=KEEP_ALIVE,
                 network_backend=self._backend,
@@ -128,7 +148,7 @@ class _Pool:
         self.used = time.monotonic()
 
 
-def proxy_for(url: str, proxy: Secret | None) -> str | None:
+def proxy_for(url: str, proxy: Secret | None) -> Secret | None:
     """Return the proxy that `url` is reached through, or None.
 
     Only TLS goes through proxies, inside CONNECT: what is not encrypted never leaves this machine anyway.
@@ -136,15 +156,16 @@ def proxy_for(url: str, proxy: Secret | None) -> str | None:
     if proxy is None or not url.startswith("https:"):
         return None
     if proxy.reveal() != ENVIRONMENT_PROXY:
-        return proxy.reveal()
+        return proxy
     host = url.split("/", 3)[2]
     if urllib.request.proxy_bypass(host):
         return None
-    return urllib.request.getproxies().get("https") or urllib.request.getproxies().get("all")
+    found = urllib.request.getproxies()
+    return next((Secret(found[kind]) for kind in ("https", "all") if found.get(kind)), None)
 
 
-def _proxy(url: str) -> httpcore2.Proxy:
-    parts = urlsplit(url)
+def _proxy(url: Secret) -> httpcore2.Proxy:
+    parts = urlsplit(url.reveal())
     auth = None
     if parts.username is not None:
         auth = (unquote(parts.username), unquote(parts.password or ""))
@@ -167,6 +188,13 @@ def _read(response: httpcore2.Response) -> HttpReply | Failure:
 
 
 def _connect_failure(error: Exception) -> Failure:
+    if isinstance(error, httpcore2.ProxyError):
+        # What follows the status is the proxy's own words, which may be those that it was sent.
+        status = str(error)[:3]
+        said = f"the proxy answered {status}" if status.isdecimal() else "the proxy refused"
+        return Failure(
+            code="unreachable", detail=f"{said}: check the user and the password in proxy" if status == "407" else said
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -177,6 +205,15 @@ def _connect_failure(error: Exception) -> Failure:
             return Failure(code="unreachable", detail=cause.strerror)
         cause = cause.__cause__ or cause.__context__
     return Failure(code="unreachable", detail="no connection could be made")
+
+
+def _alert(error: BaseException) -> Failure | None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+            return Failure(code="tls", detail=f"the server ended the connection: {cause.reason}")
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 class _DeadlineBackend(httpcore2.NetworkBackend):

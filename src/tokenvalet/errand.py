@@ -84,7 +84,9 @@ class Errand:
         began = around.stopwatch()
         result = around.backchannel.send(request, timeout=left, identity=identity, proxy=self._config.proxy)
         status = getattr(result, "status", None)
-        detail = f"{request.method} {request.url} {status if status is not None else 'no answer'}"
+        # Without a query, which may hold anything.
+        address = request.url.partition("?")[0]
+        detail = f"{request.method} {address} {status if status is not None else 'no answer'}"
         seconds = around.stopwatch() - began
         around.observers.tell(
             Event(name="token_request", client=self._name, cause=step.cause, seconds=seconds, detail=detail)

@@ -58,6 +58,7 @@ class TlsContexts:
 
     def __init__(self) -> None:
         self._made: dict[_Settings, tuple[tuple[Signature | None, ...], TlsIdentity]] = {}
+        self._refused: dict[_Settings, tuple[Signature | None, ...]] = {}
         self._lock = threading.Lock()
 
     def after_fork(self) -> None:
@@ -77,11 +78,14 @@ class TlsContexts:
             made = self._made.get(settings)
             if made is not None and made[0] == signatures:
                 return made[1]
+            if made is not None and self._refused.get(settings) == signatures:
+                return made[1]
             try:
                 identity = _make(settings, config.private_key_password)
             except FileFault as fault:
                 if made is None:
                     raise
+                self._refused[settings] = signatures
                 # A key that does not fit its certificate yet is a rotation half done.
                 logger.warning("TLS files have changed and cannot be used (%s); the former ones stay in force", fault)
                 return made[1]
@@ -105,10 +109,12 @@ def _make(settings: _Settings, password: Secret | None) -> TlsIdentity:
     if settings.certificate_file is None:
         return TlsIdentity(context=bare, bare_context=bare, certificate_thumbprint=None)
     context = _context(settings)
-    phrase = password.reveal() if password is not None else ""
     try:
         # A callable for the password, since OpenSSL would otherwise ask for it on the terminal.
-        context.load_cert_chain(settings.certificate_file, settings.certificate_key_file, lambda: phrase)
+        context.load_cert_chain(
+        phrase = password or Secret("")
+        context.load_cert_chain(settings.certificate_file, settings.certificate_key_file, phrase.reveal)
+        )
     except (ssl.SSLError, OSError, ValueError):
         raise FileFault(
             f"{settings.certificate_file}: the certificate and its key cannot be read, or do not belong together"

@@ -509,3 +509,14 @@ def test_a_replacement_that_was_there_before_the_api_said_no_may_have_been_revok
             steps.append(flow.send(reply))
     assert [type(step).__name__ for step in steps] == ["Send", "NeedToken", "Send", "NeedToken", "Send"]
     assert [step.rejected for step in steps if isinstance(step, NeedToken)] == [first, older]
+
+
+@pytest.mark.standards("S-162", "S-166")
+def test_a_token_that_an_api_quotes_is_in_no_error() -> None:
+    quoted = 'Bearer error="insufficient_user_authentication", acr_values="planted-bearer-one or better"'
+    run = call(BEARER, [answer(401, quoted)])
+    assert isinstance(run.error, StepUpRequiredError)
+    assert run.error.acr_values == "[redacted] or better"
+    run = call(BOUND, [answer(401, 'DPoP algs="planted-dpop-one"')])
+    assert "[redacted]" in str(run.error)
+    assert "planted" not in str(run.error)

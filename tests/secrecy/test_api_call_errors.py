@@ -156,7 +156,6 @@ def test_the_password_of_a_proxy_is_shown_nowhere(
             assert len(server.requests) >= 2
 
 
-@pytest.mark.xfail(strict=True, reason="clients/pools.py has the proxy's URL in clear in a variable when it raises")
 @pytest.mark.standards("S-162", "S-167")
 def test_the_password_of_a_proxy_is_not_in_the_error_of_a_valet_that_was_closed(stage: Stage, log: LogRecords) -> None:
     plants = [Plant.of("the proxy's password", PROXY_PASSWORD)]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..backchannel import proxy_for
 from ..core.guard import Origin
+from ..core.secret import Secret
 from ..errors import ValetClosedError
 from ..named_client import NamedClient
 from ..tls import TlsIdentity
@@ -24,7 +25,7 @@ __all__ = ["Pool", "Pools"]
 POOL_SECONDS = 120.0
 
 # The proxy that an origin is reached through, if any, and whether it is abroad, where no client certificate is shown.
-Way = tuple[str | None, bool]
+Way = tuple[Secret | None, bool]
 
 
 class Pool:
@@ -219,7 +220,8 @@ class Pools:
         proxy, abroad = way
         identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
-        return Pool(kind(verify=context, trust_env=False, proxy=proxy), identity, self._now())
+        url = proxy.reveal() if proxy is not None else None
+        return Pool(kind(verify=context, trust_env=False, proxy=url), identity, self._now())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

@@ -159,7 +159,7 @@ def _verdict(token: AccessToken, challenges: tuple[Challenge, ...], status: int)
 def _step_up(token: AccessToken, challenge: Challenge) -> StepUpRequiredError:
     def parameter(name: str) -> str | None:
         value = challenge.parameters.get(name)
-        return shown(value) if value is not None else None
+        return _said(token, value, 256) if value is not None else None
 
     return StepUpRequiredError(
         f"client {token.client!r}: the API asks for a stronger user authentication (RFC 9470), which no new token of "
@@ -176,7 +176,12 @@ def _check_algorithms(token: AccessToken, challenges: list[Challenge]) -> None:
         algorithms = challenge.parameters.get("algs", "").split()
         if algorithms and token.proof_key.alg not in algorithms:
             raise ProofError(
-                f"client {token.client!r}: the API takes proofs signed with {shown(' '.join(algorithms), 128)}, and "
+                f"client {token.client!r}: the API takes proofs signed with {_said(token, ' '.join(algorithms), 128)}, and "
                 f"the proof key signs with {token.proof_key.alg}: configure dpop_key_file and dpop_alg to suit it",
                 code="dpop_algorithm_not_accepted",
             )
+
+
+def _said(token: AccessToken, text: str, longest: int) -> str:
+    # An API may quote what it was sent.
+    return shown(text.replace(token.value, "[redacted]"), longest)
