@@ -112,8 +112,7 @@ def _make(settings: _Settings, password: Secret | None) -> TlsIdentity:
     try:
         # A callable for the password, since OpenSSL would otherwise ask for it on the terminal.
         context.load_cert_chain(
-        phrase = password or Secret("")
-        context.load_cert_chain(settings.certificate_file, settings.certificate_key_file, phrase.reveal)
+            settings.certificate_file, settings.certificate_key_file, (password or Secret("")).reveal
         )
     except (ssl.SSLError, OSError, ValueError):
         raise FileFault(
