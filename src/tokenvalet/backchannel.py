@@ -161,15 +161,24 @@ def proxy_for(url: str, proxy: Secret | None) -> Secret | None:
     if urllib.request.proxy_bypass(host):
         return None
     found = urllib.request.getproxies()
-    return next((Secret(found[kind]) for kind in ("https", "all") if found.get(kind)), None)
+    # Variables that name host and port alone are common, and mean this everywhere.
+    return next((Secret(_with_scheme(found[kind])) for kind in ("https", "all") if found.get(kind)), None)
+
+
+def _with_scheme(url: str) -> str:
+    return url if "://" in url else f"http://{url}"
 
 
 def _proxy(url: Secret) -> httpcore2.Proxy:
+    """Return the proxy at a URL. Raises ValueError where it can be none."""
     parts = urlsplit(url.reveal())
+    if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+        raise ValueError("not the URL of a proxy")
     auth = None
     if parts.username is not None:
-        auth = (unquote(parts.username), unquote(parts.password or ""))
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        # As UTF-8 (RFC 7617 §2.1): httpcore takes text for ASCII.
+        auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = f":{parts.port}" if parts.port else ""
     return httpcore2.Proxy(f"{parts.scheme}://{host}{port}", auth=auth)
 
