@@ -25,6 +25,8 @@ __all__ = ["TlsContexts", "TlsIdentity"]
 
 logger = logging.getLogger("tokenvalet")
 
+MOST_ROTATIONS = 3  # while one identity is made
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TlsIdentity:
@@ -81,7 +83,7 @@ class TlsContexts:
             if made is not None and self._refused.get(settings) == signatures:
                 return made[1]
             try:
-                identity = _make(settings, config.private_key_password)
+                identity, signatures = _made_of(settings, signatures, config.private_key_password)
             except FileFault as fault:
                 if made is None:
                     raise
@@ -102,6 +104,19 @@ class TlsContexts:
             field = "ca_file" if str(config.ca_file) in str(fault) else "certificate_file"
             return [ConfigurationFault(place=f"{place}.{field}" if place else field, message=str(fault))]
         return []
+
+
+def _made_of(
+    settings: _Settings, signatures: tuple[Signature | None, ...], password: Secret | None
+) -> tuple[TlsIdentity, tuple[Signature | None, ...]]:
+    """Return an identity, and the signatures of the files that it was made of."""
+    for _ in range(MOST_ROTATIONS):
+        identity = _make(settings, password)
+        before, signatures = signatures, settings.signatures()
+        if signatures == before:
+            break
+        # They were replaced meanwhile: what was loaded and what the thumbprint was taken of may be two certificates.
+    return identity, signatures
 
 
 def _make(settings: _Settings, password: Secret | None) -> TlsIdentity:

@@ -32,7 +32,7 @@ from backchannel.issuers import (
 )
 from life.makers import Clock, Seen
 from support.raw_server import RawServer, answer
-from tokenvalet import ConfigurationError, TokenRefusedError, TokenRequestError, TokenValet
+from tokenvalet import ConfigurationError, TokenRefusedError, TokenRequestError, TokenValet, tls
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
 
 
@@ -301,6 +301,30 @@ def test_half_a_rotation_leaves_the_former_pair_in_force_with_a_warning(
         replace(key, new.key)
         place.auth.register(registered(client_secret=None, auth_method=method, certificate_thumbprint=new.thumbprint))
         assert bound_to(valet.token().value) == new.thumbprint
+
+
+@pytest.mark.standards("S-122", "S-123")
+def test_a_token_is_never_filed_under_another_certificate_than_the_one_it_was_got_with(
+    place: Place, pair: tuple[SelfSigned, SelfSigned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = (one.certificate + one.key for one in pair)
+    place.auth.register(
+        registered(client_secret=None, auth_method="tls_client_auth", certificate_subject=f"CN={CLIENT_ID}")
+    )
+    original, rotations = tls._thumbprint, [late]
+
+    def meanwhile(path: Path) -> str:
+        """Rotate once more between the loading of the certificate and the taking of its thumbprint."""
+        if rotations:
+            replace(path, rotations.pop())
+        return original(path)
+
+    with valet_at(place.auth.issuer, **place.settings()) as valet:
+        replace(place.file, early)
+        monkeypatch.setattr(tls, "_thumbprint", meanwhile)
+        tokens = [valet.token().value for _ in range(2)]
+    assert rotations == []
+    assert [bound_to(token) for token in tokens] == [pair[1].thumbprint] * 2
 
 
 @pytest.mark.standards("S-123")

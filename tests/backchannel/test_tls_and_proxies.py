@@ -238,7 +238,7 @@ def test_what_one_client_does_not_check_is_checked_for_every_other(auth: Authori
         for _ in range(2):
             for name in sorted(configs, key=lambda name: name != first):
                 if name == "careful":
-                    distrusted(failure(valet, name), "'careful'", "not trusted")
+                    distrusted(failure(valet, name), "'careful'", "/.well-known/", "not trusted")
                 else:
                     assert valet.token(name).value == auth.issued_tokens[0]
     assert (len(auth.metadata_requests), len(auth.token_requests)) == (1, 1)
