@@ -117,7 +117,16 @@ class Fleet:
 
     def run(self) -> None:
         """Play the plan from its beginning to its end."""
-        logging.getLogger("tokenvalet").setLevel(logging.CRITICAL + 1)
+        log = logging.getLogger("tokenvalet")
+        level = log.level
+        log.setLevel(logging.CRITICAL + 1)
+        try:
+            self._play()
+        finally:
+            log.setLevel(level)
+        self._judge()
+
+    def _play(self) -> None:
         plan, hub, rng = self.plan, self.hub, self.rng
         self._deploy()
         for moment in plan.deploys:
@@ -131,7 +140,6 @@ class Fleet:
         for _ in range(plan.jumps):
             hub.at(rng.uniform(0.0, plan.days * DAY), self._jump)
         hub.run(plan.days * DAY)
-        self._judge()
 
     def _deploy(self) -> None:
         for process in self.processes:
