@@ -504,9 +504,9 @@ def test_a_replacement_that_was_there_before_the_api_said_no_may_have_been_revok
     newer = access_token("three", clock=clock, obtained=clock())
     flow = api_call(first, HandHop(), NonceStore())
     steps: list[object] = [next(flow)]
+    steps += [flow.send(reply) for reply in (answer(401), older, answer(401), newer)]
     with pytest.raises(StopIteration):
-        for reply in (answer(401), older, answer(401), newer, answer(401)):
-            steps.append(flow.send(reply))
+        flow.send(answer(401))
     assert [type(step).__name__ for step in steps] == ["Send", "NeedToken", "Send", "NeedToken", "Send"]
     assert [step.rejected for step in steps if isinstance(step, NeedToken)] == [first, older]
 
