@@ -7,6 +7,8 @@ needs a network backend of our own, which is why this is httpcore and not the cl
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
 import time
@@ -268,6 +270,10 @@ class _DeadlineStream(httpcore2.NetworkStream):
         self._inner.write(buffer, self._backend.left(timeout))
 
     def close(self) -> None:
+        # Closing alone would not wake a thread that waits for an answer, and close() of a valet means just that.
+        connection = self._inner.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
         self._inner.close()
 
     def start_tls(

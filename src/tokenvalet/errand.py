@@ -74,7 +74,9 @@ class Errand:
             elif isinstance(step, Keep):
                 around.shelf.keep(name, self._key, self._owner, step.content, step.seconds)
             else:
-                around.shelf.release(name, self._key, self._owner, step.pause)
+                # The end of a valet says nothing about the server, so that others may ask it at once.
+                pause = 0.0 if around.stopping.is_set() else step.pause
+                around.shelf.release(name, self._key, self._owner, pause)
         return Outcome(now=around.clock(), store=store)
 
     def _transmit(self, step: Transmit) -> Outcome:

@@ -58,6 +58,8 @@ class Shelf:
         self._lock = threading.Lock()
         self._failures = 0
         self._ask_again = float("-inf")
+        self._asking = 0
+        self._closed = False
 
     def recall(self, client: str, key: str) -> StoreReply:
         """Return what the store holds under a token key."""
@@ -85,15 +87,18 @@ class Shelf:
         self._ask(client, lambda: self._store.release(self._name(key), owner, pause))
 
     def close(self) -> None:
-        """Close the store, whatever it says to that."""
-        try:
-            self._store.close()
-        except Exception as error:  # noqa: BLE001  the end is not the time for errors of others
-            logger.debug("the store could not be closed: %s", type(error).__name__)
+        """Close the store, whatever it says to that; when it is being asked, as soon as it has answered.
+
+        A renewal that the end of the valet cuts short gives its lease back after that, and the store is closed once more.
+        """
+        with self._lock:
+            self._closed = True
+            self._close_if_idle()
 
     def after_fork(self) -> None:
-        """Take a new lock: the old one may have been held when the process forked."""
+        """Take a new lock: the old one may have been held when the process forked, and those who asked are gone."""
         self._lock = threading.Lock()
+        self._asking = 0
 
     def _name(self, key: str) -> str:
         return self._sealer().name(key) if self._sealer is not None else key
@@ -106,6 +111,7 @@ class Shelf:
                 # One asks whether it is back, and the others go on without it meanwhile.
                 self._ask_again = self._clock() + self._pause(self._failures)
             asked_after = self._failures
+            self._asking += 1
         try:
             answer = ask()
         except StoreError as error:
@@ -114,6 +120,10 @@ class Shelf:
         except Exception as error:  # noqa: BLE001  a store of the user's own may raise anything, and is away all the same
             self._failed(client, type(error).__name__, asked_after)
             return False, None
+        finally:
+            with self._lock:
+                self._asking -= 1
+                self._close_if_idle()
         if asked_after:
             with self._lock:
                 is_back = self._failures == asked_after
@@ -122,6 +132,15 @@ class Shelf:
             if is_back:
                 self._observers.tell(Event(name="store_back", client=client))
         return True, answer
+
+    def _close_if_idle(self) -> None:
+        # Under the lock, so that nobody begins to ask a store that is being closed.
+        if not self._closed or self._asking:
+            return
+        try:
+            self._store.close()
+        except Exception as error:  # noqa: BLE001  the end is not the time for errors of others
+            logger.debug("the store could not be closed: %s", type(error).__name__)
 
     def _failed(self, client: str, reason: str, asked_after: int) -> None:
         with self._lock:

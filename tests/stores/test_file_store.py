@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import time
@@ -504,22 +505,58 @@ def test_sweeping_happens_once_in_a_while_and_looks_at_so_many_files_at_most(
     assert len(looked_at) <= 10 + 200 * 10
 
 
-def test_a_sweep_in_the_middle_of_a_claim_leaves_no_two_with_the_lease(folder: Path) -> None:
-    first, second = FileStore(folder), FileStore(folder)
+def test_a_lock_that_is_swept_away_while_it_is_being_taken_is_taken_anew(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = folder / f"{KEY}.lock"
-    for _ in range(50):
-        lock.touch(mode=0o600)
-        age(lock, 4000)
-        with first._opened() as opened:
-            held = room._locked(opened, lock.name)
-            assert held is not None
-            # It is swept away between being opened by another and locked by it.
-            room._unlock(held)
-            assert room._is_over(opened, lock.name, "") is False
-            assert not lock.exists()
-        assert first.claim(KEY, "a", 5)[0] is Lease.GRANTED
-        assert second.claim(KEY, "b", 5)[0] is Lease.HELD
-        first.release(KEY, "a", 0)
+    swept: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not swept:
+            # Opened, and not locked yet.
+            swept.append(descriptor)
+            lock.unlink()
+        fcntl.flock(descriptor, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            room,
+            "fcntl",
+            SimpleNamespace(flock=flock, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB, LOCK_UN=fcntl.LOCK_UN),
+        )
+        assert store.claim(KEY, "a", 5)[0] is Lease.GRANTED
+    assert swept
+    assert FileStore(folder).claim(KEY, "b", 5)[0] is Lease.HELD
+    store.close()
+
+
+def test_a_lock_is_swept_only_by_the_one_who_could_take_it(folder: Path, store: FileStore) -> None:
+    lock = folder / f"{KEY}.lock"
+    store.claim(KEY, "a", 60)
+    age(lock, 4000)
+    sweep(folder)
+    assert lock.exists()
+    store.release(KEY, "a", 0)
+    age(lock, 4000)
+    sweep(folder)
+    assert not lock.exists()
+
+
+def test_a_lock_that_was_just_taken_is_not_taken_over_for_an_old_pause_that_stands_in_it(
+    folder: Path, clock: HostClock
+) -> None:
+    store, other = FileStore(folder), FileStore(folder)
+    store.claim(KEY, "a", 5)
+    store.release(KEY, "a", 1)
+    clock.pass_by(2)
+    with store._opened() as opened:
+        # Locked by somebody who has not written down yet for how long.
+        held = room._locked(opened, f"{KEY}.lock")
+        assert held is not None
+        assert other.claim(KEY, "b", 5)[0] is Lease.HELD
+        room._unlock(held)
+    assert other.claim(KEY, "b", 5)[0] is Lease.GRANTED
+    other.close()
 
 
 def test_an_entry_is_what_the_protocol_says(store: FileStore) -> None:

@@ -81,6 +81,34 @@ def test_a_forked_child_neither_keeps_nor_gives_back_the_lease_of_its_parent(fol
     store.close()
 
 
+PARENT = """
+    import json, os, sys
+    from tokenvalet.stores import FileStore
+    store = FileStore(sys.argv[1])
+    store.claim(sys.argv[2], "parent", 3600)
+    child = os.fork()
+    if child:
+        print(json.dumps(child), flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.standards("S-203")
+def test_a_lease_ends_with_the_process_that_is_killed_though_a_child_of_it_lives_on(folder: Path) -> None:
+    store = FileStore(folder)
+    with Script(PARENT, folder, KEY) as parent:
+        child = parent.line()
+        assert store.claim(KEY, "a", 5)[0] is Lease.HELD
+        os.kill(parent.process.pid, signal.SIGKILL)
+        parent.process.wait()
+        try:
+            os.kill(child, 0)
+            assert store.claim(KEY, "a", 5)[0] is Lease.GRANTED
+        finally:
+            os.kill(child, signal.SIGKILL)
+    store.close()
+
+
 @pytest.mark.standards("S-203")
 def test_a_lease_that_is_given_back_is_free_even_where_a_child_has_its_descriptor(folder: Path) -> None:
     """A thread may be between locking and noting that down in the moment of a fork."""

@@ -309,6 +309,81 @@ def test_an_answer_that_was_on_its_way_before_the_trouble_does_not_end_it() -> N
     assert bench.recall().away
 
 
+def test_an_answer_that_took_so_long_that_another_met_the_trouble_meanwhile_does_not_end_it() -> None:
+    bench = Bench()
+    bench.fails(StoreError("gone"))
+    bench.recall()
+    bench.now += 1.1
+    asking, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        asking.set()
+        assert go_on.wait(10)
+
+    bench.store.trouble = slow
+    early = threading.Thread(target=bench.recall)
+    early.start()
+    assert asking.wait(10)
+    bench.now += 1.1
+    bench.fails(StoreError("still gone"))
+    assert bench.recall().away
+    go_on.set()
+    early.join()
+    assert bench.heard.names() == ["store_away"]
+    assert bench.recall().away
+
+
+@pytest.mark.standards("S-209")
+def test_a_store_is_not_closed_while_it_is_being_asked_but_as_soon_as_it_has_answered() -> None:
+    bench = Bench()
+    asking, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        if bench.store.asked[-1] == "read":
+            asking.set()
+            assert go_on.wait(10)
+
+    bench.store.trouble = slow
+    reader = threading.Thread(target=bench.recall)
+    reader.start()
+    assert asking.wait(10)
+    bench.shelf.close()
+    assert bench.store.asked == ["read"]
+    go_on.set()
+    reader.join()
+    assert bench.store.asked == ["read", "close"]
+
+
+@pytest.mark.standards("S-209")
+def test_a_lease_can_be_given_back_after_the_end_and_leaves_nothing_open() -> None:
+    bench = Bench()
+    bench.shelf.close()
+    bench.shelf.release("m2m", KEY, "owner", 0.0)
+    assert bench.store.asked == ["close", "release", "close"]
+    assert bench.heard.names() == []
+
+
+@pytest.mark.standards("S-203")
+def test_those_who_asked_at_a_fork_do_not_keep_a_child_from_closing_its_store() -> None:
+    bench = Bench()
+    asking, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        asking.set()
+        assert go_on.wait(10)
+
+    bench.store.trouble = slow
+    reader = threading.Thread(target=bench.recall)
+    reader.start()
+    assert asking.wait(10)
+    bench.store.trouble = lambda: None
+    bench.shelf.after_fork()  # what a child would do, in which there is no such thread
+    bench.shelf.close()
+    assert bench.store.asked == ["read", "close"]
+    go_on.set()
+    reader.join()
+
+
 @pytest.mark.standards("S-203")
 def test_a_lock_that_was_held_at_a_fork_is_left_behind() -> None:
     bench = Bench()
