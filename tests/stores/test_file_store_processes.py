@@ -86,9 +86,8 @@ PARENT = """
     from tokenvalet.stores import FileStore
     store = FileStore(sys.argv[1])
     store.claim(sys.argv[2], "parent", 3600)
-    child = os.fork()
-    if child:
-        print(json.dumps(child), flush=True)
+    if os.fork() == 0:
+        print(json.dumps(os.getpid()), flush=True)  # by now it has let go
     sys.stdin.readline()
 """
 

@@ -41,7 +41,8 @@ class Gunicorn:
             *options,
             "--no-control-socket",
         ]
-        environment = {**os.environ, "WEB_APP": json.dumps(settings), "PYTHONPATH": str(TESTS)}
+        paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "WEB_APP": json.dumps(settings), "PYTHONPATH": os.pathsep.join(paths)}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
 
