@@ -1,19 +1,17 @@
 """The HTTP client that talks to token endpoints and metadata, and to nobody else.
 
 Blocking, without redirects, cookies, .netrc or content codings; answers are bounded in bytes, and the whole of a request
-is bounded in time: a server that trickles its answer byte by byte meets the same deadline as one that is silent. That
-needs a network backend of our own, which is why this is httpcore and not the client above it.
+is bounded in time: a server that trickles its answer byte by byte, a host with many dead addresses and a resolver that
+hangs meet the same deadline as one that is silent. That needs a network backend of our own (`deadlines`), which is why this
+is httpcore and not the client above it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +20,7 @@ import httpcore2
 from .configuration_values import ENVIRONMENT_PROXY
 from .core.messages import Failure, HttpReply, HttpRequest
 from .core.secret import Secret
+from .deadlines import DeadlineBackend, DeadlineStream, TooManyBytes
 from .tls import TlsIdentity
 
 __all__ = ["Backchannel", "HttpBackchannel", "proxy_for"]
@@ -31,6 +30,9 @@ KEEP_ALIVE = 5.0
 UNUSED_SECONDS = 900.0  # longer than any request may take
 # A configured one was looked at when it was read. It may hold a password, so that it is not shown.
 _UNUSABLE_PROXY = Failure(code="unreachable", detail="the environment names a proxy that cannot be used")
+_TOO_LONG = Failure(code="answer_refused", detail=f"it has more than {LARGEST_BODY} bytes")
+# What a server sent beyond its last answer, such as the same answer twice: the token in it is another request's.
+_LEFT_OVER = Failure(code="broken_answer", detail="an answer was there before the request was sent")
 
 
 class Backchannel(Protocol):
@@ -58,7 +60,7 @@ class HttpBackchannel:
         self._pools: dict[tuple[int, Secret | None], _Pool] = {}
         self._left_behind: list[Any] = []
         self._lock = threading.Lock()
-        self._backend = _DeadlineBackend()
+        self._backend = DeadlineBackend()
 
     def send(
         self, request: HttpRequest, *, timeout: float, identity: TlsIdentity | None, proxy: Secret | None
@@ -87,7 +89,12 @@ class HttpBackchannel:
                 content=request.body,
                 extensions={"timeout": limits},
             ) as response:
+                stream = response.extensions.get("network_stream")
+                if isinstance(stream, DeadlineStream) and not stream.answered:
+                    return _LEFT_OVER
                 return _read(response)
+        except TooManyBytes:
+            return _TOO_LONG
         except (httpcore2.TimeoutException, TimeoutError):
             return Failure(code="timeout", detail=f"it took longer than {timeout:.1f} s")
         except (httpcore2.ConnectError, httpcore2.ProxyError) as error:
@@ -194,7 +201,7 @@ def _read(response: httpcore2.Response) -> HttpReply | Failure:
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > LARGEST_BODY:
-            return Failure(code="answer_refused", detail=f"it has more than {LARGEST_BODY} bytes")
+            return _TOO_LONG
     return HttpReply(status=response.status, headers=headers, body=bytes(body))
 
 
@@ -225,62 +232,3 @@ def _alert(error: BaseException) -> Failure | None:
             return Failure(code="tls", detail=f"the server ended the connection: {cause.reason}")
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-class _DeadlineBackend(httpcore2.NetworkBackend):
-    """Sockets whose every operation ends at the deadline of the request that its thread is on."""
-
-    def __init__(self) -> None:
-        self._inner = httpcore2.SyncBackend()
-        self._thread = threading.local()
-
-    def begin(self, timeout: float) -> None:
-        self._thread.deadline = time.monotonic() + timeout
-
-    def left(self, timeout: float | None) -> float:
-        left = float(self._thread.deadline) - time.monotonic()
-        if left <= 0:
-            raise httpcore2.ReadTimeout("the deadline of the whole request has passed")
-        return left if timeout is None else min(left, timeout)
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
-        stream = self._inner.connect_tcp(host, port, self.left(timeout), local_address, socket_options)
-        return _DeadlineStream(stream, self)
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, self.left(None)))
-
-
-class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, inner: httpcore2.NetworkStream, backend: _DeadlineBackend) -> None:
-        self._inner = inner
-        self._backend = backend
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._backend.left(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._backend.left(timeout))
-
-    def close(self) -> None:
-        # Closing alone would not wake a thread that waits for an answer, and close() of a valet means just that.
-        connection = self._inner.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        inner = self._inner.start_tls(ssl_context, server_hostname, self._backend.left(timeout))
-        return _DeadlineStream(inner, self._backend)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)

@@ -32,6 +32,7 @@ __all__ = [
     "garbage_bytes",
     "gzip_bomb",
     "never_answer",
+    "read_request",
     "reset_connection",
     "trickle",
     "trickle_headers",
@@ -103,7 +104,7 @@ class RawServer:
             try:
                 secured = self._handshake(connection)
                 with secured, contextlib.suppress(OSError):  # the client went away: all that these servers can expect
-                    request = _read_request(secured)
+                    request = read_request(secured)
                     if request:
                         self.requests.append(request)
                         self.behaviour(secured, request)
@@ -127,7 +128,7 @@ class RawServer:
         return self._ssl_context.wrap_socket(connection.dup(), server_side=True)
 
 
-def _read_request(connection: socket.socket) -> bytes:
+def read_request(connection: socket.socket) -> bytes:
     """Return one whole request, or b"" if the client left before it was sent."""
     data = b""
     while b"\r\n\r\n" not in data:
