@@ -238,14 +238,23 @@ def served() -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         env=utf_8_environment(),
+        preexec_fn=heed_ctrl_c if os.name == "posix" else None,
     )
     with process:
         yield process
         process.kill()
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to commands in the background, as these tests may be: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a process the signal of Ctrl-C alone")
-def test_served_servers_answer_until_ctrl_c_and_tell_what_they_do(served: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_served_servers_answer_until_they_are_ended_and_tell_what_they_do(
+    served: subprocess.Popen[str], ends: signal.Signals
+) -> None:
     assert served.stdout is not None
     head = ""
     while not head.endswith("and watch:\n"):
@@ -260,8 +269,8 @@ def test_served_servers_answer_until_ctrl_c_and_tell_what_they_do(served: subpro
         for _ in range(2):
             assert len(browser.get(addresses["service"]).json()["records"]) == 3
 
-    served.send_signal(signal.SIGINT)
-    rest, _ = served.communicate()
+    served.send_signal(ends)
+    rest, _ = served.communicate(timeout=60)
     assert served.returncode == 0
     mine = [step.replace("600 s", "60 s") for step in ACTS[7] + ACTS[8] if "browser" not in step]
     assert acts_of(f"1  \n{rest}")[1] == [*mine[1:], "Ended."]

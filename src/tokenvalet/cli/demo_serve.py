@@ -6,6 +6,7 @@ ahead of time can be seen.
 
 from __future__ import annotations
 
+import signal
 import time
 
 from .demo_stage import CLIENT_ID, SCOPE, Stage
@@ -21,7 +22,9 @@ LIFETIME = 60.0
 
 
 def serve_until_interrupted(screen: Screen, auth_port: int, api_port: int, host_port: int) -> None:
-    """Serve until Ctrl-C. Raises OSError where a port is taken."""
+    """Serve until Ctrl-C or SIGTERM. Raises OSError where a port is taken."""
+    # Whoever runs this in a container or from a script ends it so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stage = Stage(screen, auth_port=auth_port, api_port=api_port, client_secret=CLIENT_SECRET)
     stage.auth.access_token_lifetime = LIFETIME
     stage.auth.require_dpop_nonce = stage.api.require_dpop_nonce = True
