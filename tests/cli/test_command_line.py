@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
 import pytest
 
+from cli.command_line import SECRET, run, written
 from tokenvalet import __version__
+from tokenvalet.cli.commands import commands
+from tokenvalet.cli.outcomes import Exit
 from tokenvalet.stores.sealing import Sealer, parse_keys
+from tokenvalet.testing import AuthorizationServer
 
 HINT = "The command line needs more than the library does: pip install 'tokenvalet[cli]'\n"
 
@@ -47,3 +55,35 @@ def test_a_store_key_with_an_odd_id_is_refused_in_a_sentence() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert "an id has 1 to 64 letters" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_given_what_it_completes_with(shell: str) -> None:
+    assert b"_TOKENVALET_COMPLETE" in run("completion", shell).stdout
+
+
+def test_the_names_of_clients_are_completed_from_the_configuration(auth: AuthorizationServer, tmp_path: Path) -> None:
+    path = written(tmp_path, auth)
+    env = {"_TOKENVALET_COMPLETE": "bash_complete", "COMP_CWORD": "4", "SECRET_OF_M2M": SECRET}
+    words = {"COMP_WORDS": f"tokenvalet token -c {path} m"}
+    assert run("token", cwd=tmp_path, env={**env, **words}).stdout == b"plain,m2m\n"
+    path.write_text("no TOML at all")
+    assert run("token", cwd=tmp_path, env={**env, **words}).stdout.strip() == b""
+
+
+def test_every_exit_code_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {int(one) for one in Exit}
+
+
+def test_every_command_and_option_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text(encoding="utf-8")
+
+    def walk(command: click.Command, path: str) -> Iterator[str]:
+        yield f"tokenvalet {path}".strip()
+        yield from (max(option.opts, key=len) for option in command.params if isinstance(option, click.Option))
+        if isinstance(command, click.Group):
+            for name, one in command.commands.items():
+                yield from walk(one, f"{path} {name}".strip())
+
+    assert [one for one in walk(commands, "") if f"`{one}" not in page and f" {one}" not in page] == []

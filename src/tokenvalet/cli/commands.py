@@ -8,7 +8,12 @@ import click
 
 from .. import __version__
 from . import MISSING_EXTRA
+from .call_command import call
+from .check_command import check
+from .completion_command import completion
+from .keys_command import keys
 from .screen import Screen
+from .token_command import token
 
 __all__ = ["commands"]
 
@@ -62,22 +67,5 @@ def demo(serve: bool, port: int | None, api_port: int | None, auth_port: int | N
     raise click.exceptions.Exit(0 if kept else 1)
 
 
-@commands.group()
-def keys() -> None:
-    """Make keys."""
-
-
-@keys.command("new-store-key")
-@click.option("--id", "key_id", help="What the key is called: letters, digits, - and _.  [default: made up]")
-def new_store_key(key_id: str | None) -> None:
-    """Print a line for the file of encryption keys of a store, with a new key.
-
-    The first key of that file seals, all open: put a new one in front, and take the old one away when the tokens that it
-    sealed have expired. For example: tokenvalet keys new-store-key > store-keys && chmod 600 store-keys
-    """
-    from ..stores.sealing import SealingFault, new_key
-
-    try:
-        click.echo(new_key(key_id))
-    except SealingFault as fault:
-        raise click.BadParameter(str(fault), param_hint="--id") from None
+for command in (check, token, call, keys, completion):
+    commands.add_command(command)

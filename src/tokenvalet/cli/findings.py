@@ -1,0 +1,40 @@
+"""What `check` found, one thing at a time, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .screen import Screen
+
+__all__ = ["Finding", "Level", "show"]
+
+Level = Literal["good", "odd", "bad"]
+_MARKS = {"good": "✓", "odd": "!", "bad": "✗"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        client: the client's name, or "" for what concerns all.
+        subject: what was looked at, in a word or two.
+        level: "good"; "odd" for what works and should be looked at; "bad" for what does not work.
+        text: what was seen, and for what is not good the remedy.
+    """
+
+    client: str
+    subject: str
+    level: Level
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+
+def show(screen: Screen, finding: Finding) -> None:
+    """Show a finding in a line."""
+    mood = "" if finding.level == "good" else finding.level
+    screen.line(f"  {_MARKS[finding.level]} {finding.subject:<14} {finding.text}", mood=mood)
