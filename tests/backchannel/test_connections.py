@@ -189,6 +189,7 @@ def test_a_provisional_answer_too_many_does_no_harm() -> None:
         assert [valet.token(scope=scope).value for scope in "ab"] == ["one", "two"]
 
 
+@pytest.mark.standards("S-314")
 def test_a_cookie_is_not_kept_for_the_next_request() -> None:
     cookie = http_answer(b'{"access_token":"one","token_type":"Bearer"}', b"Set-Cookie: session=1; Path=/")
     with Endpoint(cookie, token_bytes("two")) as server, valet_for(server.token_endpoint) as valet:

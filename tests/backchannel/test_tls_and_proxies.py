@@ -365,7 +365,7 @@ def test_what_is_on_this_machine_and_not_encrypted_never_sees_the_proxy(proxy: R
 # The environment -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.standards("S-149")
+@pytest.mark.standards("S-149", "S-313")
 def test_the_environment_is_not_asked_for_proxies_and_passwords_unless_that_is_configured(
     auth: AuthorizationServer,
     authority: Authority,

@@ -176,7 +176,7 @@ def test_a_spiffe_svid_goes_with_its_own_assertion_type(
         valet.token()
 
 
-@pytest.mark.standards("S-132")
+@pytest.mark.standards("S-132", "S-328")
 def test_the_platforms_token_goes_to_the_token_endpoint_and_nowhere_else(
     auth: AuthorizationServer, registered: str, tmp_path: Path
 ) -> None:

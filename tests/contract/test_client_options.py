@@ -148,7 +148,7 @@ def test_credentials_of_ones_own_are_refused_on_the_client_and_on_a_request(
 # The environment
 
 
-@pytest.mark.standards("S-147")
+@pytest.mark.standards("S-147", "S-313")
 def test_a_netrc_file_is_not_looked_at(
     open_session: Opener, api: ProtectedApi, auth: AuthorizationServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def _other_loggers_are_awake() -> Iterator[None]:
     logging.getLogger("asyncio").setLevel(logging.NOTSET)
 
 
-@pytest.mark.standards("S-161", "S-164", "S-165")
+@pytest.mark.standards("S-161", "S-164", "S-165", "S-321")
 @pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("way", WAYS)

@@ -46,7 +46,7 @@ def test_a_token_that_lies_under_the_name_of_another_is_missing() -> None:
     assert read_stored(stored(), OTHER, 40.0, order()) is None
 
 
-@pytest.mark.standards("S-185", "S-192")
+@pytest.mark.standards("S-185", "S-192", "S-320")
 @pytest.mark.parametrize(
     "members",
     [
