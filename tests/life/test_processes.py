@@ -7,21 +7,19 @@ import copy
 import json
 import os
 import pickle
-import select
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from life.makers import PATIENCE, SECRET, Bench, config, in_threads, until, workers_of
+from support.children import Forked
 from support.raw_server import RawServer, never_answer
 from tokenvalet import TokenValet
 from tokenvalet.files import read_file
@@ -30,45 +28,6 @@ from tokenvalet.testing import AuthorizationServer, Fault, RegisteredClient, ser
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 # From Python 3.12 on, every fork of a process with threads is warned of: it is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-class Child:
-    """A forked process that computes one thing, and is killed when it takes too long."""
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self._read, write = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = 1
-            try:
-                os.close(self._read)
-                text = json.dumps(compute())
-                status = 0
-            except BaseException:
-                text = json.dumps(traceback.format_exc())
-            finally:
-                with os.fdopen(write, "wb") as pipe:
-                    pipe.write(text.encode())
-                os._exit(status)
-        os.close(write)
-
-    def result(self) -> Any:
-        data = b""
-        try:
-            while True:
-                ready, _, _ = select.select([self._read], [], [], PATIENCE)
-                if not ready:
-                    os.kill(self.pid, signal.SIGKILL)
-                    pytest.fail("the child hangs")
-                if not (more := os.read(self._read, 65536)):
-                    break
-                data += more
-        finally:
-            os.close(self._read)
-            _, status = os.waitpid(self.pid, 0)
-        value = json.loads(data)
-        assert os.waitstatus_to_exitcode(status) == 0, value
-        return value
 
 
 @pytest.fixture
@@ -94,7 +53,7 @@ def test_a_child_that_is_forked_in_the_middle_of_a_renewal_gets_a_token_of_its_o
         threads.start(lambda: valet.token("m2m").value)
         until(lambda: auth.token_requests)
         auth.token_delay = 0.0
-        child = Child(lambda: valet.token("m2m").value)
+        child = Forked(lambda: valet.token("m2m").value)
         in_child = child.result()
     assert len({in_child, *threads.values}) == 2
     assert (len(auth.token_requests), auth.issued) == (2, 2)
@@ -108,7 +67,7 @@ def test_a_child_that_is_forked_in_the_middle_of_a_renewal_gets_a_token_of_its_o
 @pytest.mark.standards("S-203")
 def test_a_child_uses_the_token_that_its_parent_has(auth: AuthorizationServer, valet: TokenValet) -> None:
     token = valet.token("m2m").value
-    assert Child(lambda: valet.token("m2m").value).result() == token
+    assert Forked(lambda: valet.token("m2m").value).result() == token
     assert auth.issued == 1
 
 
@@ -125,7 +84,7 @@ def test_parent_and_child_renew_side_by_side(auth: AuthorizationServer, valet: T
         return values
 
     valet.token("m2m")
-    children = [Child(five) for _ in range(2)]
+    children = [Forked(five) for _ in range(2)]
     found = [*five(), *(value for child in children for value in child.result())]
     assert len(set(found)) == 15
     assert auth.issued == 16
@@ -135,7 +94,7 @@ def test_parent_and_child_renew_side_by_side(auth: AuthorizationServer, valet: T
 def everything_locked(valet: TokenValet) -> Iterator[None]:
     """Hold every lock that some thread might hold in the moment of a fork."""
     around = valet._around
-    owners: list[Any] = [valet, valet._renewer, around.directory, around.tls, around.backchannel]
+    owners: list[Any] = [valet._pools, valet._renewer, around.directory, around.tls, around.backchannel]
     with contextlib.ExitStack() as stack:
         for owner in owners:
             stack.enter_context(owner._lock)
@@ -158,7 +117,7 @@ def test_no_lock_that_was_held_in_the_moment_of_the_fork_is_missed_in_the_child(
             return token.token_type
 
         with everything_locked(valet):
-            child = Child(use)
+            child = Forked(use)
         assert child.result() == "Bearer"
         assert valet.token("m2m").token_type == "Bearer"
 
@@ -174,7 +133,7 @@ def test_a_lock_of_an_issuer_that_was_held_in_the_moment_of_the_fork_is_not_miss
         with contextlib.ExitStack() as stack:
             for lock in locks:
                 stack.enter_context(lock)
-            child = Child(lambda: valet.token("m2m").token_type)
+            child = Forked(lambda: valet.token("m2m").token_type)
         assert child.result() == "Bearer"
 
 
@@ -191,7 +150,7 @@ def test_the_event_that_ends_pauses_is_not_missed_when_it_was_busy_in_the_moment
     stopping: Any = valet._around.stopping
     auth.misbehave(Fault.status_only(503))
     with stopping._cond:
-        child = Child(use)
+        child = Forked(use)
     assert child.result() == "Bearer"
 
 
@@ -217,7 +176,7 @@ def test_a_secret_that_is_being_read_again_in_the_moment_of_the_fork_can_be_read
         file.write_text(SECRET)
         threads.start(lambda: valet.token("m2m").token_type)
         assert reading.wait(PATIENCE)
-        child = Child(lambda: valet.token("m2m").token_type)
+        child = Forked(lambda: valet.token("m2m").token_type)
         go_on.set()
         assert child.result() == "Bearer"
     assert threads.values == ["Bearer"]
@@ -231,7 +190,7 @@ def test_a_token_set_aside_in_the_moment_of_the_fork_is_back_in_the_child() -> N
         bench.backchannel.hold()
         bench.renewer.replace(bench.ticket(), first)
         bench.backchannel.wait_for(2)
-        assert Child(lambda: [bench.valet.token("m2m").value, bench.count]).result() == ["token-0", 2]
+        assert Forked(lambda: [bench.valet.token("m2m").value, bench.count]).result() == ["token-0", 2]
 
 
 @forks
@@ -252,7 +211,7 @@ def test_no_proof_of_four_children_and_their_parent_has_the_jti_of_another() -> 
 
         bench.backchannel.answer = tokens(token_type="DPoP")
         bench.valet.token("m2m")
-        children = [Child(lambda: jtis(2500)) for _ in range(4)]
+        children = [Forked(lambda: jtis(2500)) for _ in range(4)]
         found = [jti for child in children for jti in child.result()] + jtis(500)
     assert len(set(found)) == 10_500
 
@@ -266,7 +225,7 @@ def test_the_jitter_of_children_differs() -> None:
 
     with Bench() as bench:
         bench.valet.token("m2m")
-        assert len({Child(window).result() for _ in range(4)}) == 4
+        assert len({Forked(window).result() for _ in range(4)}) == 4
 
 
 @forks
@@ -280,7 +239,7 @@ def test_a_closed_valet_is_closed_in_the_child_too() -> None:
                 bench.valet.token("m2m")
             return type(caught.value).__name__
 
-        assert Child(ask).result() == "ValetClosedError"
+        assert Forked(ask).result() == "ValetClosedError"
 
 
 @forks
@@ -288,7 +247,7 @@ def test_a_child_closes_its_copy_without_touching_the_connections_of_its_parent(
     auth: AuthorizationServer, valet: TokenValet
 ) -> None:
     valet.token("m2m")
-    assert Child(valet.close).result() is None
+    assert Forked(valet.close).result() is None
     valet.invalidate("m2m")
     assert valet.token("m2m").token_type == "Bearer"
     assert auth.issued == 2

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stores.children import Forked, Script, until
 from stores.makers import KEY, key_of
+from support.children import Forked, Script, until
 from tokenvalet.stores import FileStore, Lease, StoreError
 
 # From Python 3.12 on, every fork of a process with threads is warned of: it is what is tested here.

@@ -16,10 +16,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stores.children import Forked, until
 from stores.fleet import Fleet, Nursery
 from stores.makers import Heard, line_of
 from stores.redis_server import RedisServer
+from support.children import Forked, until
 from tokenvalet import ClientConfig, StoreConfig, TokenValet
 from tokenvalet.testing import AuthorizationServer, Fault, ProtectedApi, RegisteredClient, serve
 

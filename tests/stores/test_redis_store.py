@@ -14,9 +14,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from stores.children import Forked, until
 from stores.makers import KEY, OTHER, PLANTED, Heard, key_of, secret_of
 from stores.redis_server import RedisServer
+from support.children import Forked, until
 from tokenvalet.observe import Observers
 from tokenvalet.shelf import Shelf
 from tokenvalet.stores import Lease, RedisStore, StoreError

@@ -9,9 +9,9 @@ import pytest
 import redis
 import trustme
 
-from stores.children import until
 from stores.makers import KEY, key_of
 from stores.redis_server import RedisServer, cluster, free_port, sentinel
+from support.children import until
 from tokenvalet.stores import Lease, RedisStore, Store, StoreError
 
 PASSWORD = "planted-password-planted"
