@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -319,7 +318,7 @@ class NamedClient:
         return self.around.tls.identity(self.config) if self._uses_tls_files else None
 
     def _follow_certificate(self) -> None:
-        now = time.monotonic()
+        now = self.around.clock().monotonic
         if now - self._identity_checked < TLS_CHECK_SECONDS:
             return
         self._identity_checked = now

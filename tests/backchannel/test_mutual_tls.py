@@ -278,6 +278,25 @@ def test_a_certificate_replaced_on_disk_is_used_by_the_next_renewal(place: Place
 
 
 @pytest.mark.standards("S-123")
+def test_a_certificate_is_looked_for_on_disk_when_ten_seconds_have_passed_on_the_clock_of_the_valet(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    clock = Clock()
+    with valet_at(place.auth.issuer, clock=clock, **place.settings()) as valet:
+        valet.token()
+        renewed = place.authority.client(place.file)
+        place.auth.register(
+            registered(client_secret=None, auth_method="tls_client_auth", certificate_thumbprint=renewed)
+        )
+        clock.advance(9.9)
+        assert bound_to(valet.token().value) == place.thumbprint
+        clock.advance(0.2)
+        assert bound_to(valet.token().value) == renewed
+    assert len(place.auth.token_requests) == 2
+
+
+@pytest.mark.standards("S-123")
 def test_half_a_rotation_leaves_the_former_pair_in_force_with_a_warning(
     place: Place, pair: tuple[SelfSigned, SelfSigned], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
