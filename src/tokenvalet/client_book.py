@@ -13,12 +13,24 @@ from .errors import ConfigurationError, ConfigurationFault, shown
 from .named_client import NamedClient
 from .surroundings import Surroundings
 
-__all__ = ["ClientBook", "Resolver"]
+__all__ = ["ClientBook", "Resolver", "by_name"]
 
 DEFAULT_NAME = "default"
 MOST_RESOLVED = 131_072
 
 Resolver = Callable[[str], ClientConfig | None]
+
+
+def by_name(configs: tuple[ClientConfig | Mapping[str, ClientConfig], ...]) -> dict[str, ClientConfig]:
+    """Return the configurations by name. Raises ConfigurationError where two have the same."""
+    named: dict[str, ClientConfig] = {}
+    for one in configs:
+        pairs = one.items() if isinstance(one, Mapping) else [(one.name or DEFAULT_NAME, one)]
+        for name, config in pairs:
+            if name in named:
+                raise ConfigurationError(f"there are two clients named {name!r}: give one another name")
+            named[name] = config
+    return named
 
 
 class ClientBook:

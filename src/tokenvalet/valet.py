@@ -11,11 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from .backchannel import Backchannel, HttpBackchannel
-from .client_book import DEFAULT_NAME, ClientBook, Resolver
+from .client_book import ClientBook, Resolver, by_name
+from .clients.libraries import check_client_options, check_httpx, shell_of
+from .clients.pool_book import PoolBook
 from .config import ClientConfig
 from .configuration_sources import Settings, settings_from_dict, settings_from_env, settings_from_toml
 from .core.dpop import NonceStore
-from .core.token import AccessToken, TokenParameters
+from .core.token import AccessToken, TokenParameters, asked
 from .directory import Directory
 from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
 from .named_client import NamedClient
@@ -27,24 +29,14 @@ from .tls import TlsContexts
 from .waiting import wait, wait_async
 
 if TYPE_CHECKING:
+    import aiohttp
     import httpx2
+    import requests
 
     from .clients.pools import Pools
+    from .clients.requests_shell import ValetAdapter, ValetSession
 
 __all__ = ["Resolver", "TokenValet"]
-
-# What a client's configuration decides, or what would let requests go past the token.
-_NOT_FOR_A_CLIENT = {
-    "auth": "the client sets the Authorization header itself",
-    "verify": "configure ca_file, or allow_insecure_tls",
-    "cert": "configure certificate_file",
-    "proxy": "configure proxy",
-    "mounts": "hand over transport= to have it wrapped",
-    "trust_env": "configure proxy = environment",
-    "http1": "hand over transport= to have it wrapped",
-    "http2": "hand over transport= to have it wrapped",
-    "limits": "hand over transport= to have it wrapped",
-}
 
 
 class TokenValet:
@@ -87,13 +79,10 @@ class TokenValet:
             stopping=threading.Event(),
         )
         self._renewer = Renewer(clock, told, capacity=capacity)
-        self._clients = ClientBook(self._around, resolver, self._drop_pools)
-        self._pools: dict[tuple[str, str], Pools] = {}
-        # Those of removed clients too, as long as an HTTP client that was made for them is alive.
-        self._all_pools: weakref.WeakSet[Pools] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._pools = PoolBook()
+        self._clients = ClientBook(self._around, resolver, self._pools.drop)
         self._closed = False
-        self._begin(_by_name(configs), store)
+        self._begin(by_name(configs), store)
         _VALETS.add(self)
 
     @classmethod
@@ -175,14 +164,97 @@ class TokenValet:
         from .clients.httpx_shell import transport_for
 
         library = library if library is not None else httpx2
-        if not all(
-            hasattr(library, needed) for needed in ("BaseTransport", "AsyncBaseTransport", "Request", "Headers")
-        ):
-            raise ConfigurationError("transport: library is the module httpx2 or httpx", code="unknown_library")
+        check_httpx(library)
         client = self._named(name)
-        return transport_for(
-            library, client, self._renewer, self._pools_of(client, library), inner=inner, customize=customize
+        pools = self._pools.of(client, library)
+        return transport_for(library, client, self._renewer, pools, inner=inner, customize=customize)
+
+    def requests_session(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        base_url: str | None = None,
+        adapter: requests.adapters.BaseAdapter | None = None,
+    ) -> ValetSession:
+        """Return a `requests.Session` for a named client, as `client` does. Needs the extra ``requests``.
+
+        Its requests take ``token_parameters=``, what this one's token is asked for with.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing `requests.PreparedRequest`, returns the `TokenParameters` of its token, or None.
+            base_url: what addresses without a host are put behind, in the place of the client's own.
+            adapter: a requests adapter to send with, in the place of the shared connections.
+        """
+        made = self.requests_adapter(name, customize=customize, inner=adapter)
+        session: ValetSession = shell_of("requests").session_for(made, base_url)
+        return session
+
+    def requests_adapter(
+        self,
+        name: str | None = None,
+        *,
+        inner: requests.adapters.BaseAdapter | None = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> ValetAdapter:
+        """Return an adapter to mount on a `requests.Session` of your own. Needs the extra ``requests``.
+
+        Args:
+            name: the client's name.
+            inner: a requests adapter to send with, in the place of the shared connections.
+            customize: as for `requests_session`.
+        """
+        shell = shell_of("requests")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        adapter: ValetAdapter = shell.ValetAdapter(client, self._renewer, pools, inner, customize)
+        return adapter
+
+    def aiohttp_session(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        **options: Any,
+    ) -> aiohttp.ClientSession:
+        """Return an `aiohttp.ClientSession` for a named client, as `async_client` does. Needs the extra ``aiohttp``.
+
+        To be called where an event loop runs.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing `aiohttp.ClientRequest`, returns the `TokenParameters` of its token, or None.
+            options: whatever else `aiohttp.ClientSession` takes.
+        """
+        check_client_options(options, "aiohttp_session")
+        middleware = self.aiohttp_middleware(name, customize=customize)
+        session: aiohttp.ClientSession = shell_of("aiohttp").session_for(middleware, options)
+        return session
+
+    def aiohttp_middleware(
+        self,
+        name: str | None = None,
+        *,
+        token_parameters: TokenParameters | None = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> aiohttp.ClientMiddlewareType:
+        """Return a client middleware for an `aiohttp.ClientSession` of your own, or for one request.
+
+        Needs the extra ``aiohttp``. It is the last one in the list, since what stands behind it sees the token.
+
+        Args:
+            name: the client's name.
+            token_parameters: what the tokens are asked for with.
+            customize: as for `aiohttp_session`.
+        """
+        shell = shell_of("aiohttp")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        made: aiohttp.ClientMiddlewareType = shell.ValetMiddleware(
+            client, self._renewer, pools, token_parameters, customize
         )
+        return made
 
     def token(
         self,
@@ -199,7 +271,7 @@ class TokenValet:
         Raises:
             TokenValetError: why there is none.
         """
-        ticket = self._named(name).ticket(_asked(scope, resource, audience, parameters, force_renewal))
+        ticket = self._named(name).ticket(asked(scope, resource, audience, parameters, force_renewal))
         return wait(self._renewer.get(ticket))
 
     async def async_token(
@@ -213,7 +285,7 @@ class TokenValet:
         force_renewal: bool = False,
     ) -> AccessToken:
         """Return an access token, by hand, without blocking the event loop. Otherwise as `token`."""
-        ticket = self._named(name).ticket(_asked(scope, resource, audience, parameters, force_renewal))
+        ticket = self._named(name).ticket(asked(scope, resource, audience, parameters, force_renewal))
         return await wait_async(self._renewer.get(ticket))
 
     def invalidate(self, name: str | None = None) -> None:
@@ -265,10 +337,8 @@ class TokenValet:
         raise TypeError("a valet is not pickled: make one in each process, from the same configuration")
 
     def _end(self) -> list[Pools]:
-        with self._lock:
-            self._closed = True
-            pools = list(self._all_pools)
-            self._pools = {}
+        self._closed = True
+        pools = self._pools.all_at_the_end()
         self._around.stopping.set()
         self._renewer.close()
         self._around.backchannel.close()
@@ -290,13 +360,6 @@ class TokenValet:
         if faults:
             raise ConfigurationError(faults=faults)
 
-    def _drop_pools(self, name: str) -> None:
-        with self._lock:
-            pools = [self._pools.pop((name, library), None) for library in ("httpx2", "httpx")]
-        for one in pools:
-            if one is not None:
-                one.close()
-
     def _named(self, name: str | None) -> NamedClient:
         client = self._clients.named(name)
         if self._closed:
@@ -310,57 +373,16 @@ class TokenValet:
     def _client_options(
         self, name: str | None, library: ModuleType, customize: Any, inner: Any, options: dict[str, Any]
     ) -> dict[str, Any]:
-        for option in _NOT_FOR_A_CLIENT.keys() & options.keys():
-            raise ConfigurationError(
-                f"client(): {option}= cannot be given here: {_NOT_FOR_A_CLIENT[option]}", code="unfit_client_option"
-            )
+        check_client_options(options)
         client = self._named(name)
         options.setdefault("base_url", client.config.base_url or "")
         return {**options, "transport": self.transport(client.name, library, inner=inner, customize=customize)}
 
-    def _pools_of(self, client: NamedClient, library: ModuleType) -> Pools:
-        key = (client.name, library.__name__)
-        pools = self._pools.get(key)
-        if pools is None:
-            from .clients.pools import Pools
-
-            with self._lock:
-                pools = self._pools.setdefault(key, Pools(client, library))
-                self._all_pools.add(pools)
-        return pools
-
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
         self._clients.after_fork()
         self._around.after_fork()
         self._renewer.after_fork()
-        for pools in list(self._all_pools):
-            pools.after_fork()
-
-
-def _asked(
-    scope: str | Iterable[str] | None,
-    resource: str | Iterable[str] | None,
-    audience: str | Iterable[str] | None,
-    parameters: Mapping[str, str] | None,
-    force_renewal: bool,
-) -> TokenParameters | None:
-    if scope is None and resource is None and audience is None and not parameters and not force_renewal:
-        return None
-    return TokenParameters(
-        scope=scope, resource=resource, audience=audience, parameters=parameters, force_renewal=force_renewal
-    )
-
-
-def _by_name(configs: tuple[ClientConfig | Mapping[str, ClientConfig], ...]) -> dict[str, ClientConfig]:
-    named: dict[str, ClientConfig] = {}
-    for one in configs:
-        pairs = one.items() if isinstance(one, Mapping) else [(one.name or DEFAULT_NAME, one)]
-        for name, config in pairs:
-            if name in named:
-                raise ConfigurationError(f"there are two clients named {name!r}: give one another name")
-            named[name] = config
-    return named
+        self._pools.after_fork()
 
 
 _VALETS: weakref.WeakSet[TokenValet] = weakref.WeakSet()

@@ -8,9 +8,11 @@ from types import ModuleType
 import httpx
 import httpx2
 
+from contract.aiohttp_driver import AiohttpDriver
 from contract.drivers import Driver, Entry
 from contract.httpx_driver import HttpxDriver
 from contract.loops import Loop, Loops
+from contract.requests_driver import RequestsDriver
 
 __all__ = ["CANCELLABLE", "DRIVERS", "POOLED"]
 
@@ -27,5 +29,23 @@ DRIVERS: dict[str, Entry] = {
     for library in (httpx2, httpx)
     for suffix in ("", "-asyncio", "-trio")
 }
+DRIVERS["requests"] = Entry(
+    make=lambda loops: RequestsDriver(),
+    cancellable=False,
+    pooled=True,
+    lacks={
+        "before": "requests has no hook before a request is sent",
+        "http2": "requests speaks HTTP/1.1 only",
+    },
+)
+DRIVERS["aiohttp"] = Entry(
+    make=lambda loops: AiohttpDriver(loops.asyncio),
+    cancellable=True,
+    pooled=True,
+    lacks={
+        "base_url": "aiohttp takes a path that begins with a slash for the whole path",
+        "http2": "aiohttp speaks HTTP/1.1 only",
+    },
+)
 CANCELLABLE = [name for name, entry in DRIVERS.items() if entry.cancellable]
 POOLED = [name for name, entry in DRIVERS.items() if entry.pooled]

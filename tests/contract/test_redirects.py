@@ -151,12 +151,17 @@ def test_a_redirect_abroad_is_followed_bare(
 @pytest.mark.parametrize("kind", ["bytes", "json", "form", "multipart", "generator"])
 @pytest.mark.parametrize("status", [307, 308])
 def test_a_redirect_abroad_is_refused_where_a_body_would_go_along(
-    open_session: Opener, api: ProtectedApi, foreign: Recorder, status: int, kind: Any
+    driver: Driver, open_session: Opener, api: ProtectedApi, foreign: Recorder, status: int, kind: Any
 ) -> None:
-    with pytest.raises(OriginError) as raised:
+    # A library may refuse by itself to send a body on of which nothing is left.
+    refusals: tuple[type[BaseException], ...] = (
+        (OriginError, *driver.failures) if kind == "generator" else (OriginError,)
+    )
+    with pytest.raises(refusals) as raised:
         open_session(dpop=True).request("POST", redirect(api.origin, foreign.origin, status), body=Body(kind=kind))
-    assert raised.value.code == "redirect_abroad_refused"
-    assert foreign.origin in str(raised.value)
+    if isinstance(raised.value, OriginError):
+        assert raised.value.code == "redirect_abroad_refused"
+        assert foreign.origin in str(raised.value)
     assert (len(api.calls), foreign.requests) == (1, [])
 
 

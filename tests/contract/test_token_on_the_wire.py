@@ -140,7 +140,8 @@ def test_an_origin_may_be_an_ipv6_address(open_session: Opener, auth: Authorizat
         [call] = api.calls
         assert answer.status == 200
         assert call.proof_claims is not None
-        assert call.proof_claims["htu"] == f"http://{host}:{server.port}/echo"
+        # Some libraries write the address as short as it can be.
+        assert call.proof_claims["htu"] == f"http://{fields(call.headers, 'host')[0]}/echo"
 
 
 @pytest.mark.standards("S-093", "S-142")

@@ -58,7 +58,7 @@ def test_a_fresh_token_is_had_while_another_thread_holds_the_lock_of_the_renewer
 
 
 def test_no_lock_at_all_is_taken_for_a_fresh_token(warm: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    owners = (warm.valet, warm.renewer, warm.valet._around.directory, warm.valet._around.tls)
+    owners = (warm.valet._pools, warm.renewer, warm.valet._around.directory, warm.valet._around.tls)
     for owner in owners:
         monkeypatch.setattr(owner, "_lock", Forbidden())
     monkeypatch.setattr(warm.renewer._workers, "_condition", Forbidden())

@@ -77,7 +77,7 @@ def wrong_arrows(source: Path) -> Iterator[str]:
             if library not in LIBRARIES or room in {"testing", "cli"}:
                 continue
             home = LIBRARIES[library]
-            named = home not in {"clients", "hosts"} or library == parts[-1] or (parts[-1], library) in BESIDE
+            named = home not in {"clients", "hosts"} or parts[-1] in (library, f"{library}_shell") or (parts[-1], library) in BESIDE
             if room != home or not named:
                 yield f"{module} imports {name} when it is loaded: only {home} may, in a module of that name"
 

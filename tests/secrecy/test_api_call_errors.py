@@ -162,7 +162,7 @@ def test_the_password_of_a_proxy_is_not_in_the_error_of_a_valet_that_was_closed(
     proxy = f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:1"
     allowed = ["https://api.example.org", stage.api.origin]
     with stage.valet("client_secret_basic", proxy=proxy, base_url=allowed[0], allowed_origins=allowed) as valet:
-        pools = valet._pools_of(valet._named("m2m"), httpx2)
+        pools = valet._pools.of(valet._named("m2m"), httpx2)
     with pytest.raises(ValetClosedError) as caught:
         pools.sync_pool(parse_origin(allowed[0]), None, abroad=False)
     assert leaks(stage, caught.value, log, plants) == []

@@ -17,15 +17,15 @@ from ..core.guard import Origin, origin_of
 from ..core.token import AccessToken
 from ..errors import TokenValetError, shown
 from ..named_client import NamedClient, Ticket
-from ..observe import Event
 from ..pending import Waiting
 from ..renewal import Renewer
 from ..waiting import wait, wait_async
+from .admission import Customize, tell
 from .leftovers import discard, discard_async, scrub
 from .pools import Pool, Pools
-from .preparation import REDIRECTED, Customize, Preparation
+from .preparation import REDIRECTED, Preparation
 
-__all__ = ["Customize", "transport_for"]
+__all__ = ["transport_for"]
 
 ERROR = "tokenvalet.error"
 
@@ -130,7 +130,7 @@ def _class_for(library: Any) -> Any:
                 while True:
                     if isinstance(step, Send):
                         if response is not None:
-                            self._tell("call_retried", cause=step.reason)
+                            tell(self._client, "call_retried", cause=step.reason)
                             discard(response, prepared.timeouts)
                         response = self._send(self._dressed(request, prepared, step), prepared)
                         if observers.every_call:
@@ -162,7 +162,7 @@ def _class_for(library: Any) -> Any:
                 while True:
                     if isinstance(step, Send):
                         if response is not None:
-                            self._tell("call_retried", cause=step.reason)
+                            tell(self._client, "call_retried", cause=step.reason)
                             await discard_async(response)
                         response = await self._send_async(self._dressed(request, prepared, step), prepared)
                         if observers.every_call:
@@ -216,7 +216,7 @@ def _class_for(library: Any) -> Any:
             try:
                 return Preparation(self._client, request, origin, self._customize)
             except TokenValetError as error:
-                self._tell("call_refused", code=error.code, detail=f"{request.method} {origin}")
+                tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
 
         def _dressed(self, request: Any, prepared: Preparation, step: Send) -> Any:
@@ -291,18 +291,14 @@ def _class_for(library: Any) -> Any:
 
         def _after(self, request: Any, response: Any) -> Any:
             if response.status_code == 401:
-                self._tell("call_rejected", detail="the API answered 401, which is handed to the caller")
+                tell(self._client, "call_rejected", detail="the API answered 401, which is handed to the caller")
             elif 300 <= response.status_code < 400:
                 # The library builds the next hop with these extensions, so that it is known for a redirect.
                 request.extensions[REDIRECTED] = True
             return response
 
-        def _tell(self, name: str, *, cause: str = "", code: str | None = None, detail: str = "") -> None:
-            event = Event(name=name, client=self._client.name, cause=cause, code=code, detail=detail)
-            self._client.around.observers.tell(event)
-
         def _tell_sent(self, request: Any, response: Any) -> None:
             path = shown(request.url.raw_path.decode("ascii").partition("?")[0], 128)
-            self._tell("call_sent", detail=f"{request.method} {path} {response.status_code}")
+            tell(self._client, "call_sent", detail=f"{request.method} {path} {response.status_code}")
 
     return ValetTransport

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..waiting import running_loop
 
-__all__ = ["discard", "discard_async", "scrub"]
+__all__ = ["discard", "discard_async", "discard_raw", "scrub"]
 
 # They know the parts of a body, and no headers but its own.
 READERS_OF_BODIES = frozenset(
@@ -19,8 +19,12 @@ LONGEST_DISCARDED = 64 * 1024
 LONGEST_DISCARD_SECONDS = 1.0
 
 
-def scrub(error: BaseException) -> None:
-    """Cut the frames of the HTTP library out of an error: their local variables hold the headers as they were sent."""
+def scrub(error: BaseException, packages: frozenset[str] = frozenset()) -> None:
+    """Cut the frames of the HTTP library out of an error: their local variables hold the headers as they were sent.
+
+    packages: those that the request went through, up to code of the caller's own; left out for httpx2 and httpx, whose
+        readers of bodies are known by name.
+    """
     seen: set[int] = set()
     left = [error]
     while left:
@@ -28,7 +32,8 @@ def scrub(error: BaseException) -> None:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = _of_the_body(one.__traceback__)
+        trace = one.__traceback__
+        one.__traceback__ = _of_the_caller(trace, packages) if packages else _of_the_body(trace)
         left += [other for other in (one.__cause__, one.__context__) if other is not None]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
@@ -37,6 +42,13 @@ def scrub(error: BaseException) -> None:
 def _of_the_body(trace: TracebackType | None) -> TracebackType | None:
     """Return the frames that read the caller's own body, where a fault of the caller's code is to be found, or None."""
     while trace is not None and trace.tb_frame.f_globals.get("__name__") not in READERS_OF_BODIES:
+        trace = trace.tb_next
+    return trace
+
+
+def _of_the_caller(trace: TracebackType | None, packages: frozenset[str]) -> TracebackType | None:
+    """Return the frames from the first one outside these packages on: of a body, or of a hook, of the caller's own."""
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in packages:
         trace = trace.tb_next
     return trace
 
@@ -52,6 +64,26 @@ def discard(response: Any, timeouts: dict[str, Any]) -> None:
     left = LONGEST_DISCARDED
     try:
         for part in response.stream:
+            left -= len(part)
+            if left < 0 or time.monotonic() > deadline:
+                break
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        scrub(error)
+    finally:
+        response.close()
+
+
+def discard_raw(response: Any) -> None:
+    """As `discard`, for a response of requests."""
+    raw = response.raw
+    read = getattr(raw, "read1", None)  # what has come, without waiting for more; older urllib3 cannot
+    sock = getattr(getattr(raw, "connection", None), "sock", None)
+    deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
+    left = LONGEST_DISCARDED
+    try:
+        if sock is not None:
+            sock.settimeout(LONGEST_DISCARD_SECONDS)
+        while read is not None and (part := read(LONGEST_DISCARDED, decode_content=False)):
             left -= len(part)
             if left < 0 or time.monotonic() > deadline:
                 break

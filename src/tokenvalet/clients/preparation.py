@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 from ..core.call import Hop
 from ..core.guard import Origin
-from ..core.token import TokenParameters
-from ..errors import ConfigurationError, OriginError, shown
 from ..named_client import NamedClient, Ticket
+from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, user_information
 
-__all__ = ["REDIRECTED", "Customize", "Preparation"]
+__all__ = ["REDIRECTED", "Preparation"]
 
 EXTENSION = "tokenvalet"
 REDIRECTED = "tokenvalet.redirected"
-_OWN_HEADERS = frozenset({b"authorization", b"dpop"})
-
-Customize = Callable[[Any], TokenParameters | None]
+_OWN_HEADERS = frozenset(name.encode("ascii") for name in OWN_HEADERS)
 
 
 class HttpxHop(Hop):
@@ -44,31 +39,20 @@ class Preparation:
         self.timeouts: dict[str, Any] = {}
         extensions = request.extensions
         if origin not in client.guard.allowed or not origin.is_safe:
-            if REDIRECTED not in extensions:
-                client.guard.check(origin)
-            if _has_body(self.headers):
-                raise OriginError(
-                    f"client {client.name!r}: the API redirects to {shown(str(origin))}, which is not among "
-                    "allowed_origins, and the body of the request would go along; it was not sent there",
-                    code="redirect_abroad_refused",
-                )
+            redirected = REDIRECTED in extensions
+            check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(self.headers))
             return
         parameters = extensions.get(EXTENSION)
         if parameters is None and customize is not None:
             parameters = customize(request)
             self.headers = request.headers.raw  # of which it may have set some
-        if parameters is not None and not isinstance(parameters, TokenParameters):
-            raise _unfit(client.name, parameters)
+        parameters = checked_parameters(client, parameters)
         url = request.url
         if url.userinfo:
-            raise OriginError(f"client {client.name!r}: a URL with user information (name@host) is not sent a token")
+            raise user_information(client)
         for name, _ in self.headers:
             if name.lower() in _OWN_HEADERS:
-                raise OriginError(
-                    f"client {client.name!r}: the request has a header {name.decode('latin-1')} of its own, which is "
-                    "what this client is there to set: leave it out, or use an HTTP client without a token",
-                    code="authorization_header_given",
-                )
+                raise own_header(client, name.decode("latin-1"))
         self.ticket = client.ticket(parameters)
         self.identity = self.ticket.identity
         # The path is only looked at for proofs, and costs more than the rest of a hop.
@@ -81,15 +65,6 @@ def _path(target: bytes) -> str:
     """Return the path of what is in the request line, which an extension may have set; ``*`` has none (RFC 9110 §7.1)."""
     path = target.decode("ascii").partition("?")[0]
     return path if path != "*" else ""
-
-
-def _unfit(client: str, parameters: Any) -> ConfigurationError:
-    if inspect.iscoroutine(parameters):
-        parameters.close()
-        what = "customize is a plain function, not one with async"
-    else:
-        what = f"what a token is asked for with is a TokenParameters, not a {type(parameters).__name__}"
-    return ConfigurationError(f"client {client!r}: {what}", code="invalid_token_parameters")
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:

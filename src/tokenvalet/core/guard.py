@@ -115,6 +115,16 @@ def _site(host: str) -> tuple[str, ...] | None:
     return tuple(labels[-wanted:]) if len(labels) >= wanted else None
 
 
+def _as_written_by_others(origin: Origin) -> Origin:
+    """Return an origin with its IPv6 address as short as it can be (RFC 5952), as some HTTP libraries write it."""
+    if ":" not in origin.host:
+        return origin
+    try:
+        return origin._replace(host=ipaddress.IPv6Address(origin.host).compressed)
+    except ValueError:
+        return origin
+
+
 class Guard:
     """The origins that one client's tokens may go to."""
 
@@ -122,7 +132,8 @@ class Guard:
 
     def __init__(self, client: str, allowed: Iterable[Origin]) -> None:
         self.client = client
-        self.allowed = frozenset(allowed)
+        origins = frozenset(allowed)
+        self.allowed = origins | {_as_written_by_others(origin) for origin in origins}
 
     def check(self, origin: Origin) -> None:
         """Raise OriginError, with the remedy, unless a token of this client may go to `origin`."""

@@ -19,7 +19,7 @@ from .dpop import NonceStore, ProofKey, access_token_hash, target_uri, usable_no
 from .guard import parse_origin
 from .scope import scope_tokens
 
-__all__ = ["AccessToken", "Moment", "TokenParameters", "token_key"]
+__all__ = ["AccessToken", "Moment", "TokenParameters", "asked", "token_key"]
 
 KEY_SCHEMA = 1
 
@@ -86,6 +86,21 @@ class TokenParameters:
 
 
 _NOTHING_ASKED = TokenParameters()
+
+
+def asked(
+    scope: str | Iterable[str] | None,
+    resource: str | Iterable[str] | None,
+    audience: str | Iterable[str] | None,
+    parameters: Mapping[str, str] | None,
+    force_renewal: bool,
+) -> TokenParameters | None:
+    """Return these as `TokenParameters`, or None where nothing differs from the configuration."""
+    if scope is None and resource is None and audience is None and not parameters and not force_renewal:
+        return None
+    return TokenParameters(
+        scope=scope, resource=resource, audience=audience, parameters=parameters, force_renewal=force_renewal
+    )
 
 
 def token_key(facts: Mapping[str, Any]) -> str:

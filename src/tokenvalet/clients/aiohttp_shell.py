@@ -1,0 +1,342 @@
+"""aiohttp: the client middleware that puts the token on, hop by hop, where a request is really sent; and a ready session.
+
+aiohttp calls the middleware for every hop of a redirect, and again where it sends a request anew over another connection.
+The shell works on copies, and takes the token out of them again once they are sent: aiohttp keeps the headers of a request
+with its answer, and with some errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+
+import aiohttp
+from aiohttp import payload
+
+from ..backchannel import proxy_for
+from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
+from ..core.guard import Origin, origin_of
+from ..core.token import AccessToken, TokenParameters
+from ..errors import ConfigurationError, TokenValetError, shown
+from ..named_client import NamedClient, Ticket
+from ..pending import Waiting
+from ..renewal import Renewer
+from ..tls import TlsIdentity
+from ..waiting import wait_async
+from . import leftovers
+from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
+from .pools import Pool, Pools
+
+__all__ = ["CONNECTIONS", "ValetMiddleware", "session_for"]
+
+OWN_FRAMES = frozenset(
+    {"tokenvalet", "aiohttp", "aiohappyeyeballs", "asyncio", "contextlib", "selectors", "socket", "ssl"}
+)
+WAY = "_tokenvalet_way"
+
+# What all hops of one call have in common, of the last call in this context whose answer was a redirect.
+_redirected: ContextVar[Any] = ContextVar("tokenvalet.redirected", default=None)
+# Answers, on pools that were retired meanwhile, which are to be closed on their loop.
+_closings: set[asyncio.Task[None]] = set()
+
+
+class _Connections:
+    """The connector of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
+
+    def __init__(self, *, verify: Any, trust_env: bool, proxy: str | None) -> None:
+        self.connector = aiohttp.TCPConnector(ssl=verify)
+        self.proxy = proxy
+
+    async def aclose(self) -> None:
+        await self.connector.close()
+
+
+# As `Pools` takes a library.
+CONNECTIONS = SimpleNamespace(__name__="aiohttp", AsyncHTTPTransport=_Connections)
+
+
+class _Way:
+    """Where one request goes to, over which connections, and with which token, if with any."""
+
+    __slots__ = ("hop", "identity", "origin", "pools", "ticket")
+
+    def __init__(self, origin: Origin, identity: TlsIdentity | None, pools: Pools) -> None:
+        self.origin = origin
+        self.identity = identity
+        self.pools = pools
+        self.ticket: Ticket | None = None
+        self.hop: Hop | None = None
+
+
+class _AiohttpHop(Hop):
+    __slots__ = ("request",)
+    request: Any
+
+    def replayable(self) -> bool:
+        return _is_replayable(self.request.body)
+
+
+class _SharedConnector(aiohttp.BaseConnector):
+    """The connector of a ready session: it has every request sent over the connections of the valet."""
+
+    allowed_protocol_schema_set = aiohttp.TCPConnector.allowed_protocol_schema_set
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        way: _Way | None = req.__dict__.get(WAY)
+        if way is None:
+            raise ConfigurationError(
+                "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
+                code="middleware_left_out",
+            )
+        pool = await way.pools.async_pool(way.origin, way.identity, abroad=way.ticket is None)
+        try:
+            _go_through(req, pool.transport.proxy)
+            connection = await pool.transport.connector.connect(req, traces, timeout)
+        except BaseException:
+            if pool.leave():
+                await pool.aclose()
+            raise
+        connection.add_callback(lambda: _leave(pool))
+        return connection
+
+
+class ValetMiddleware:
+    """A client middleware: every request carries a token, to the allowed origins and nowhere else."""
+
+    def __init__(
+        self,
+        client: NamedClient,
+        renewer: Renewer,
+        pools: Pools,
+        token_parameters: TokenParameters | None = None,
+        customize: Customize | None = None,
+    ) -> None:
+        self._client = client
+        self._renewer = renewer
+        self._pools = pools
+        self._parameters = checked_parameters(client, token_parameters)
+        self._customize = customize
+        config = client.config
+        self._has_tls = client.file_identity is not None or config.allow_insecure_tls
+        # The few spellings in which allowed origins come, so that they are worked out once.
+        self._origins: dict[tuple[str, str | None, int | None], Origin] = {}
+
+    def __repr__(self) -> str:
+        return f"<ValetMiddleware of client {self._client.name!r}>"
+
+    @property
+    def base_url(self) -> str | None:
+        """The base URL of the client's configuration."""
+        return self._client.config.base_url
+
+    async def __call__(self, request: Any, handler: Any) -> Any:
+        """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+        way = self._way(request)
+        if way.ticket is None or way.hop is None:
+            return self._after(request, await self._send(request, way, handler, None))
+        token = self._renewer.get(way.ticket)
+        if isinstance(token, Waiting):
+            token = await wait_async(token)
+        flow = api_call(token, way.hop, self._client.around.nonces)
+        step: Any = next(flow)
+        response: Any = None
+        try:
+            while True:
+                if isinstance(step, Send):
+                    if response is not None:
+                        tell(self._client, "call_retried", cause=step.reason)
+                        await _discard(response)
+                    response = await self._send(request, way, handler, step)
+                    if self._client.around.observers.every_call:
+                        self._tell_sent(request, response)
+                    step = flow.send(Answer(response.status, _Fields(response.headers)))
+                else:
+                    step = flow.send(await self._settle(way.ticket, step, response))
+        except StopIteration:
+            return self._after(request, response)
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+
+    def _way(self, request: Any) -> _Way:
+        url = request.url
+        address = (url.scheme, url.raw_host, url.explicit_port)
+        origin = self._origins.get(address)
+        if origin is None:
+            origin = origin_of(url.scheme, url.raw_host or "", url.port)
+            if origin in self._client.guard.allowed:
+                self._origins[address] = origin
+        try:
+            return self._admitted(request, origin)
+        except TokenValetError as error:
+            tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
+            raise
+
+    def _admitted(self, request: Any, origin: Origin) -> _Way:
+        client = self._client
+        shared = isinstance(request.session.connector, _SharedConnector)
+        if shared and (request.ssl is not True or request.proxy is not None):
+            what = "ssl= cannot be given: configure ca_file" if request.ssl is not True else "configure proxy"
+            raise ConfigurationError(f"client {client.name!r}: {what}", code="unfit_client_option")
+        way = _Way(origin, client.file_identity, self._pools)
+        if origin not in client.guard.allowed or not origin.is_safe:
+            redirected = request._timer is _redirected.get()
+            check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(request))
+            return way
+        parameters = self._parameters
+        if parameters is None and self._customize is not None:
+            parameters = checked_parameters(client, self._customize(request))
+        if request.url.raw_user is not None or request.url.raw_password is not None:
+            raise user_information(client)
+        headers = request.headers
+        for name in OWN_HEADERS:
+            if name in headers:
+                raise own_header(client, name)
+        way.ticket = client.ticket(parameters)
+        way.identity = way.ticket.identity
+        way.hop = hop = _AiohttpHop(request.method, origin, request.url.raw_path)
+        hop.request = request
+        return way
+
+    async def _send(self, request: Any, way: _Way, handler: Any, step: Send | None) -> Any:
+        twin = object.__new__(type(request))
+        twin.__dict__.update(request.__dict__)
+        twin.__dict__[WAY] = way
+        twin.headers = headers = request.headers.copy()
+        if not isinstance(request.session.connector, _SharedConnector):
+            self._configure(twin, way)
+        if step is None:
+            # aiohttp makes credentials of a name in the address of a redirect.
+            headers.popall("Authorization", None)
+        else:
+            headers["Authorization"] = step.authorization.decode("ascii")
+            if step.proof is not None:
+                headers["DPoP"] = step.proof.decode("ascii")
+        try:
+            return await handler(twin)
+        except BaseException as error:
+            # Its body may not be touched by two at once, should the library send it anew.
+            twin.terminate()
+            del twin
+            leftovers.scrub(error, OWN_FRAMES)
+            raise
+        finally:
+            if step is not None:
+                headers.popall("Authorization", None)
+                headers.popall("DPoP", None)
+
+    def _configure(self, twin: Any, way: _Way) -> None:
+        """Have a connector of the caller's own speak TLS, and use a proxy, as the client's configuration says."""
+        client = self._client
+        if self._has_tls and twin.is_ssl():
+            identity = way.identity or client.identity()
+            twin._ssl = identity.bare_context if way.ticket is None else identity.context
+        if client.config.proxy is not None:
+            proxy = proxy_for(str(way.origin), client.config.proxy)
+            _go_through(twin, proxy.reveal() if proxy is not None else None)
+
+    async def _settle(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:
+        try:
+            if isinstance(step, NeedToken):
+                waiting = self._renewer.replace(ticket, step.rejected)
+                if waiting is not None:
+                    return await wait_async(waiting)
+            else:
+                self._renewer.replace(ticket, step.token)
+        except TokenValetError as error:
+            # Without its frames, which would hold this response, and it them.
+            response.tokenvalet_error = error.with_traceback(None)
+        return None
+
+    def _after(self, request: Any, response: Any) -> Any:
+        if response.status == 401:
+            tell(self._client, "call_rejected", detail="the API answered 401, which is handed to the caller")
+        elif 300 <= response.status < 400:
+            # The next hop of this call has the same timer, so that it is known for a redirect.
+            _redirected.set(request._timer)
+        return response
+
+    def _tell_sent(self, request: Any, response: Any) -> None:
+        path = shown(request.url.raw_path, 128)
+        tell(self._client, "call_sent", detail=f"{request.method} {path} {response.status}")
+
+
+class _Fields:
+    """A look-up of all fields of a header name."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Any) -> None:
+        self._headers = headers
+
+    def __call__(self, name: str) -> list[str]:
+        found: list[str] = self._headers.getall(name, [])
+        return found
+
+
+def session_for(middleware: ValetMiddleware, options: dict[str, Any]) -> aiohttp.ClientSession:
+    """Return a session that sends everything through `middleware`, over the connections of the valet."""
+    if (base_url := options.pop("base_url", None) or middleware.base_url) is not None:
+        text = str(base_url)
+        # aiohttp would leave out the last part of a path that does not end so.
+        options["base_url"] = text if text.endswith("/") else text + "/"
+    return aiohttp.ClientSession(connector=_SharedConnector(), middlewares=(middleware,), **options)
+
+
+def _go_through(request: Any, proxy: str | None) -> None:
+    """Have a request sent through a proxy; its password goes into a header, for addresses are shown in errors."""
+    if proxy is None:
+        request.update_proxy(None, None, None)
+        return
+    url = type(request.url)(proxy)
+    headers = {}
+    if url.raw_user is not None or url.raw_password is not None:
+        credentials = f"{unquote(url.raw_user or '')}:{unquote(url.raw_password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode("ascii")
+        if not request.is_ssl():
+            request.headers.update(headers)
+    request.update_proxy(url.with_user(None), None, headers)
+
+
+def _leave(pool: Pool) -> None:
+    if pool.leave():
+        closing = asyncio.get_running_loop().create_task(pool.aclose())
+        _closings.add(closing)
+        closing.add_done_callback(_closings.discard)
+
+
+async def _discard(response: Any) -> None:
+    """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again."""
+    left = leftovers.LONGEST_DISCARDED
+    try:
+        async with asyncio.timeout(leftovers.LONGEST_DISCARD_SECONDS):
+            while left >= 0 and (part := await response.content.readany()):
+                left -= len(part)
+    except Exception as error:  # noqa: BLE001  it was not wanted anyway
+        leftovers.scrub(error)
+    finally:
+        # A connection that is not at the end of its answer, or of its request, is closed by this.
+        response.release()
+        await response.wait_for_close()
+
+
+def _has_body(request: Any) -> bool:
+    headers = request.headers
+    return "Transfer-Encoding" in headers or headers.get("Content-Length", "").strip() not in ("", "0")
+
+
+def _is_replayable(body: Any) -> bool:
+    """Whether a body can be sent twice: bytes can, and forms with files that can be rewound; nothing else is trusted to."""
+    if not body or isinstance(body, payload.BytesPayload):
+        return True
+    return isinstance(body, aiohttp.MultipartWriter) and all(_is_rewindable(part) for part, _, _ in body)
+
+
+def _is_rewindable(part: Any) -> bool:
+    # A file that could not be rewound is known as consumed since it was sent.
+    return _is_replayable(part) or (isinstance(part, payload.IOBasePayload) and not getattr(part, "consumed", True))

@@ -1,0 +1,395 @@
+"""requests: the adapter that puts the token on, hop by hop, where a request is really sent; and a ready session.
+
+The shell works on copies: what the caller sees in `response.request` never had a token in it. What belongs to one request
+travels in its list of response hooks, which requests hands on from a request to its redirects, and to no server.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies
+
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import parse_url as _parse_url  # type: ignore[attr-defined]  # urllib3 is theirs to choose
+
+from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
+from ..core.guard import Origin, origin_of
+from ..core.token import AccessToken, TokenParameters
+from ..errors import ConfigurationError, TokenValetError, shown
+from ..named_client import NamedClient, Ticket
+from ..renewal import Renewer
+from ..tls import TlsIdentity
+from ..waiting import wait
+from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
+from .leftovers import discard_raw, scrub
+from .pools import Pools
+
+__all__ = ["CONNECTIONS", "ValetAdapter", "ValetSession", "session_for"]
+
+MOST_CONNECTIONS = 100  # to one origin, kept for the next call
+OWN_FRAMES = frozenset({"tokenvalet", "requests", "urllib3", "http", "socket", "ssl"})
+_AUTHORITY = re.compile("(?<![:/])[/?#]")
+NETRC = " (requests sets it from a .netrc file where the session has trust_env)"
+
+
+class _Connections(HTTPAdapter):
+    """The adapter of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
+
+    def __init__(self, *, verify: Any, trust_env: bool, proxy: str | None) -> None:
+        self._context = verify
+        self._proxies = {"http": proxy, "https": proxy} if proxy is not None else None
+        super().__init__(pool_maxsize=MOST_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+
+    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        host, _ = super().build_connection_pool_key_attributes(*args, **options)
+        return host, {}
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave the authorities of requests out: the context has the ones that count."""
+
+    def close(self) -> None:
+        """Close what is idle now, and the others behind the last bytes of their answers."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  which copies them
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
+
+    def handle(self, request: requests.PreparedRequest, stream: bool, timeout: Any) -> requests.Response:
+        return super().send(request, stream=stream, timeout=timeout, proxies=self._proxies)
+
+
+# As `Pools` takes a library.
+CONNECTIONS = SimpleNamespace(__name__="requests", HTTPTransport=_Connections)
+
+
+class _Asked:
+    """A response hook that does nothing, and carries what the token of its request is asked for with."""
+
+    __slots__ = ("parameters",)
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+
+    def __call__(self, response: requests.Response, **_: Any) -> None:
+        """Leave the response as it is."""
+
+    def __getstate__(self) -> None:
+        """Say nothing to a pickle of the request."""
+
+    def __setstate__(self, state: None) -> None:
+        self.parameters = None
+
+
+def _redirected(response: requests.Response, **_: Any) -> None:
+    """Mark a request whose answer was a redirect, as a response hook that does nothing."""
+
+
+class _RequestsHop(Hop):
+    __slots__ = ("body",)
+    body: Any
+
+    def replayable(self) -> bool:
+        # Forms are bytes by now, whatever files were in them.
+        return self.body is None or isinstance(self.body, bytes | str)
+
+
+class _Way:
+    """Where one request goes to, over which connections, and with which token, if with any."""
+
+    __slots__ = ("hop", "identity", "origin", "ticket", "url")
+
+    def __init__(self, origin: Origin, identity: TlsIdentity | None) -> None:
+        self.origin = origin
+        self.identity = identity
+        self.ticket: Ticket | None = None
+        self.hop: Hop | None = None
+        self.url: str | None = None
+
+
+class ValetAdapter(BaseAdapter):
+    """An adapter for a `requests.Session`: every request carries a token, to the allowed origins and nowhere else."""
+
+    def __init__(
+        self,
+        client: NamedClient,
+        renewer: Renewer,
+        pools: Pools,
+        inner: BaseAdapter | None = None,
+        customize: Customize | None = None,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._renewer = renewer
+        self._pools = pools
+        self._inner = inner
+        self._customize = customize
+        # The few spellings in which allowed origins come, so that they are worked out once.
+        self._origins: dict[tuple[str, str], Origin] = {}
+
+    def __repr__(self) -> str:
+        return f"<ValetAdapter of client {self._client.name!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an adapter of a valet is not pickled: make one in the process that needs it")
+
+    @property
+    def base_url(self) -> str | None:
+        """The base URL of the client's configuration."""
+        return self._client.config.base_url
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+        if self._inner is None and (verify is not True or cert is not None or proxies):
+            self._check_settings(verify, cert, proxies)
+        settings = (stream, timeout, verify, cert, proxies)
+        way = self._way(request)
+        if way.ticket is None or way.hop is None:
+            return self._after(request, self._send(request, request, way, settings))
+        token = wait(self._renewer.get(way.ticket))
+        flow = api_call(token, way.hop, self._client.around.nonces)
+        step: Any = next(flow)
+        response: requests.Response | None = None
+        try:
+            while True:
+                if isinstance(step, Send):
+                    if response is not None:
+                        tell(self._client, "call_retried", cause=step.reason)
+                        discard_raw(response)
+                    response = self._send(request, _dressed(request, way, step), way, settings)
+                    if self._client.around.observers.every_call:
+                        self._tell_sent(request, response)
+                    step = flow.send(Answer(response.status_code, _fields_of(response)))
+                else:
+                    assert response is not None
+                    step = flow.send(self._settle(way.ticket, step, response))
+        except StopIteration:
+            assert response is not None
+            return self._after(request, response)
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+
+    def close(self) -> None:
+        """Close the inner adapter, if one was given; the shared pools belong to the valet."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def _way(self, request: requests.PreparedRequest) -> _Way:
+        parts = urlsplit(request.url or "")
+        assert isinstance(parts, SplitResult)
+        address = (parts.scheme, parts.netloc)
+        origin = self._origins.get(address)
+        if origin is None:
+            try:
+                origin = origin_of(parts.scheme, parts.hostname or "", parts.port)
+            except ValueError as error:
+                raise requests.exceptions.InvalidURL(str(error), request=request) from None
+            if origin in self._client.guard.allowed and "@" not in parts.netloc:
+                self._origins[address] = origin
+        try:
+            return self._admitted(request, parts, origin)
+        except TokenValetError as error:
+            tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
+            raise
+
+    def _admitted(self, request: requests.PreparedRequest, parts: SplitResult, origin: Origin) -> _Way:
+        client, hooks = self._client, request.hooks["response"]
+        way = _Way(origin, client.file_identity)
+        if origin not in client.guard.allowed or not origin.is_safe:
+            check_abroad(client, origin, redirected=_redirected in hooks, has_body=lambda: _has_body(request))
+            return way
+        parameters = None
+        for hook in hooks:
+            if type(hook) is _Asked:
+                parameters = hook.parameters
+        if parameters is None and self._customize is not None:
+            parameters = self._customize(request)
+        parameters = checked_parameters(client, parameters)
+        if "@" in parts.netloc:
+            raise user_information(client)
+        for name in request.headers:
+            if name.lower() in OWN_HEADERS:
+                raise own_header(client, name, NETRC)
+        way.ticket = client.ticket(parameters)
+        way.identity = way.ticket.identity
+        path = ""
+        if client.credentials.proof_key is not None:
+            # As urllib3 would write it into the request line, so that it finds nothing left to change.
+            path = _parse_url(request.url or "").path or "/"
+            if path != parts.path:
+                way.url = parts._replace(path=path).geturl()
+        way.hop = hop = _RequestsHop(request.method or "GET", origin, path)
+        hop.body = request.body
+        return way
+
+    def _send(
+        self, request: requests.PreparedRequest, twin: requests.PreparedRequest, way: _Way, settings: tuple[Any, ...]
+    ) -> requests.Response:
+        """Send `twin`, and return the answer as one to `request`, which it is a copy of."""
+        try:
+            if self._inner is not None:
+                stream, timeout, verify, cert, proxies = settings
+                response = self._inner.send(
+                    twin, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+                )
+            else:
+                pool = self._pools.sync_pool(way.origin, way.identity, abroad=way.ticket is None)
+                try:
+                    response = pool.transport.handle(twin, settings[0], settings[1])
+                finally:
+                    # The connection itself is closed behind the last byte: urllib3 takes none back into a closed pool.
+                    if pool.leave():
+                        pool.transport.close()
+        except BaseException as error:
+            if isinstance(error, requests.RequestException) and error.request is twin:
+                error.request = request
+            del twin
+            scrub(error, OWN_FRAMES)
+            raise
+        response.request = request
+        response.url = request.url or response.url
+        response.connection = self  # type: ignore[assignment]  # which is all but its pools
+        return response
+
+    def _settle(self, ticket: Ticket, step: NeedToken | Rejected, response: requests.Response) -> AccessToken | None:
+        try:
+            if isinstance(step, NeedToken):
+                waiting = self._renewer.replace(ticket, step.rejected)
+                if waiting is not None:
+                    return wait(waiting)
+            else:
+                self._renewer.replace(ticket, step.token)
+        except TokenValetError as error:
+            # Without its frames, which would hold this response, and it them.
+            response.tokenvalet_error = error.with_traceback(None)  # type: ignore[attr-defined]
+        return None
+
+    def _after(self, request: requests.PreparedRequest, response: requests.Response) -> requests.Response:
+        hooks = request.hooks["response"]
+        if 300 <= response.status_code < 400:
+            # The next hop is built with these hooks, so that it is known for a redirect.
+            if _redirected not in hooks:
+                hooks.append(_redirected)
+        elif _redirected in hooks:
+            hooks.remove(_redirected)
+        if response.status_code == 401:
+            tell(self._client, "call_rejected", detail="the API answered 401, which is handed to the caller")
+        return response
+
+    def _tell_sent(self, request: requests.PreparedRequest, response: requests.Response) -> None:
+        path = shown(urlsplit(request.url or "").path or "/", 128)
+        tell(self._client, "call_sent", detail=f"{request.method} {path} {response.status_code}")
+
+    def _check_settings(self, verify: Any, cert: Any, proxies: Any) -> None:
+        """Refuse what the client's configuration decides; what requests found in the environment is left out."""
+        bundles = (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
+        if verify is not True and verify not in bundles:
+            what = "verify= cannot be given: configure ca_file, or allow_insecure_tls"
+        elif cert is not None:
+            what = "cert= cannot be given: configure certificate_file"
+        elif not {*proxies.values()} <= {*getproxies().values()}:
+            what = "proxies= cannot be given: configure proxy"
+        else:
+            return
+        raise ConfigurationError(f"client {self._client.name!r}: {what}", code="unfit_client_option")
+
+
+class ValetSession(requests.Session):
+    """A `requests.Session` whose every request carries a token of one client, to the allowed origins and nowhere else.
+
+    Neither a .netrc file nor proxies nor authorities of the environment are used.
+    """
+
+    __attrs__ = [*requests.Session.__attrs__, "base_url"]  # noqa: RUF012  as requests has it
+
+    def __init__(self, adapter: ValetAdapter, base_url: str | None) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.base_url = base_url
+        for prefix in ("https://", "http://"):
+            self.mount(prefix, adapter)
+
+    def request(
+        self, method: str, url: Any, *args: Any, token_parameters: TokenParameters | None = None, **options: Any
+    ) -> requests.Response:
+        """As `requests.Session.request`; `token_parameters` is what the token of this one request is asked for with."""
+        if token_parameters is not None:
+            hooks = dict(options.get("hooks") or {})
+            given = hooks.get("response", ())
+            hooks["response"] = [*([given] if callable(given) else given or ()), _Asked(token_parameters)]
+            options["hooks"] = hooks
+        return super().request(method, url, *args, **options)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """As `requests.Session.prepare_request`, with the base URL before an address that has no host."""
+        url = str(request.url or "")
+        if "\\" in _AUTHORITY.split(url, maxsplit=1)[0]:
+            # Parsers differ in what host this is.
+            raise requests.exceptions.InvalidURL("there is a backslash before the path of the URL")
+        asked = [hook for hook in request.hooks["response"] if type(hook) is _Asked]
+        relative = self.base_url is not None and urlsplit(url)[:2] == ("", "")
+        if asked or relative:
+            request = copy.copy(request)
+        if relative:
+            request.url = f"{(self.base_url or '').rstrip('/')}/{url.lstrip('/')}"
+        if asked:
+            # Apart, since requests leaves the hooks of the session out for a request that has some of its own.
+            others = [hook for hook in request.hooks["response"] if type(hook) is not _Asked]
+            request.hooks = {**request.hooks, "response": others}
+        prepared = super().prepare_request(request)
+        prepared.hooks["response"] += asked
+        return prepared
+
+
+def session_for(adapter: ValetAdapter, base_url: str | None) -> ValetSession:
+    """Return a session that sends everything through `adapter`; addresses without a host go behind the base URL."""
+    return ValetSession(adapter, base_url if base_url is not None else adapter.base_url)
+
+
+def _dressed(request: requests.PreparedRequest, way: _Way, step: Send) -> requests.PreparedRequest:
+    # A shallow copy: requests' own would copy the cookies too.
+    twin: requests.PreparedRequest = object.__new__(type(request))
+    twin.__dict__.update(request.__dict__)
+    twin.headers = headers = request.headers.copy()
+    headers["Authorization"] = step.authorization
+    if step.proof is not None:
+        headers["DPoP"] = step.proof
+    if way.url is not None:
+        twin.url = way.url
+    return twin
+
+
+def _has_body(request: requests.PreparedRequest) -> bool:
+    headers = request.headers
+    length = str(headers.get("Content-Length", "")).strip()
+    return bool(request.body) or "Transfer-Encoding" in headers or length not in ("", "0")
+
+
+def _fields_of(response: requests.Response) -> Any:
+    fields = getattr(getattr(response.raw, "headers", None), "getlist", None)
+    if fields is not None:
+        return fields
+    # Of an adapter that sends nowhere, as tests have them.
+    return lambda name: [response.headers[name]] if name in response.headers else []
