@@ -10,6 +10,8 @@ import signal
 import time
 
 from .demo_stage import CLIENT_ID, SCOPE, Stage
+from .live_demo import LiveDemo
+from .live_page import LivePage
 from .screen import Screen
 
 __all__ = ["CLIENT_SECRET", "PORTS", "serve_until_interrupted"]
@@ -28,8 +30,11 @@ def serve_until_interrupted(screen: Screen, auth_port: int, api_port: int, host_
     stage = Stage(screen, auth_port=auth_port, api_port=api_port, client_secret=CLIENT_SECRET)
     stage.auth.access_token_lifetime = LIFETIME
     stage.auth.require_dpop_nonce = stage.api.require_dpop_nonce = True
+    live = LiveDemo(stage)
+    page = LivePage(live.feed, live.counts, live.press)
     try:
-        with stage, stage.host(dpop=True, port=host_port) as browser:
+        with stage, stage.host(dpop=True, port=host_port, shown=live.feed, around=page.around) as browser:
+            live.browser = browser
             screen.line("An authorization server, an API and a service, on this machine, until Ctrl-C.", bold=True)
             screen.line(f"  authorization server  {stage.auth.issuer}")
             screen.line(f"  health-records API    {stage.api.origin}")
@@ -43,9 +48,13 @@ def serve_until_interrupted(screen: Screen, auth_port: int, api_port: int, host_
             screen.line(f'  base_url = "{stage.api.origin}"')
             screen.line()
             screen.line(f"  export RECORDS_CLIENT_SECRET={CLIENT_SECRET}")
-            screen.heading(f"Load {browser.url}/records, and watch:")
-            while True:
-                time.sleep(3600)
+            screen.line(f"  the flow, live        {browser.url}/")
+            screen.heading(f"Open {browser.url}/ in a browser, or load {browser.url}/records, and watch:")
+            try:
+                while True:
+                    time.sleep(3600)
+            finally:
+                page.stop()
     except KeyboardInterrupt:
         screen.line()
         screen.line("Ended.")

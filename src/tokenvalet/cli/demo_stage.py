@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import httpx2
+from starlette.types import ASGIApp
 
 from ..core.token import Moment
 from ..testing import AuthorizationServer, ProtectedApi, RegisteredClient, RunningServer, serve
 from ..valet import TokenValet
 from .demo_host import web_host
+from .live_feed import Arrows, both
 from .narrator import Narrator
 from .screen import Screen
 
@@ -26,6 +28,7 @@ __all__ = ["CLIENT_ID", "SCOPE", "Browser", "Stage"]
 CLIENT_ID = "records-web"
 SCOPE = "records:read"
 _PATIENCE = 30.0
+MOST_CONNECTIONS = 100  # of one browser: far below what a process may have open
 
 
 class DemoClock:
@@ -62,13 +65,16 @@ class Browser:
         except httpx2.HTTPError as error:
             return f"a page did not come ({type(error).__name__})"
 
-    def load_at_once(self, count: int) -> str:
+    def load_at_once(self, count: int, connections: int = MOST_CONNECTIONS) -> str:
         """Load the page in so many browsers at once. Returns what is wrong with one of them, or an empty text."""
 
         async def all_at_once() -> list[str]:
-            limits = httpx2.Limits(max_connections=count)
+            limits = httpx2.Limits(max_connections=min(count, connections))
             async with httpx2.AsyncClient(
-                base_url=self.url, timeout=_PATIENCE, trust_env=False, limits=limits
+                base_url=self.url,
+                timeout=httpx2.Timeout(_PATIENCE, pool=None),
+                trust_env=False,
+                limits=limits,
             ) as client:
                 answers = await asyncio.gather(*(client.get("/records") for _ in range(count)))
                 return [self._read(answer) for answer in answers]
@@ -141,13 +147,28 @@ class Stage:
         }
 
     @contextmanager
-    def host(self, *, dpop: bool, port: int = 0) -> Iterator[Browser]:
-        """Start a web host with a valet of its own, whose cache is empty. Yields a browser for it."""
+    def host(
+        self,
+        *,
+        dpop: bool,
+        port: int = 0,
+        shown: Arrows | None = None,
+        around: Callable[[ASGIApp], ASGIApp] = lambda host: host,
+    ) -> Iterator[Browser]:
+        """Start a web host with a valet of its own, whose cache is empty. Yields a browser for it.
+
+        Args:
+            dpop: whether its tokens are bound.
+            port: 0 lets the system choose.
+            shown: where the flow is shown, besides on the screen.
+            around: puts something around the host's application.
+        """
         scheme = "DPoP" if dpop else "Bearer"
-        narrator = Narrator(self.screen, scheme=scheme, outcome=lambda: self.auth.token_requests[-1].outcome)
+        target = self.screen if shown is None else both(self.screen, shown)
+        narrator = Narrator(target, scheme=scheme, outcome=lambda: self.auth.token_requests[-1].outcome)
         document = {"clients": {"m2m": self.settings(dpop=dpop)}}
         valet = TokenValet.from_dict(document, observers=[narrator], clock=self.clock)
-        with valet, serve(web_host(valet, narrator.say), port=port) as server:
+        with valet, serve(around(web_host(valet, narrator.say)), port=port) as server:
             browser = Browser(server.url, narrator)
             try:
                 yield browser

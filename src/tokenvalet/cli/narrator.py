@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..observe import Event
-from .screen import Screen
+from .live_feed import Arrows
 
 __all__ = ["Narrator"]
 
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 class Narrator:
-    """Tells a screen about one valet with one client.
+    """Tells a screen, or whatever else shows arrows, about one valet with one client.
 
     Args:
         screen: where to.
@@ -47,7 +47,7 @@ class Narrator:
         outcome: what the authorization server made of the last token request.
     """
 
-    def __init__(self, screen: Screen, *, scheme: str, outcome: Callable[[], str]) -> None:
+    def __init__(self, screen: Arrows, *, scheme: str, outcome: Callable[[], str]) -> None:
         self.counts: Counter[str] = Counter()
         self._screen = screen
         self._token = f"{scheme} ●●●"

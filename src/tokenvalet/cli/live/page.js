@@ -1,0 +1,94 @@
+"use strict";
+// Everything from the server is put in as text, never as markup.
+const flow = document.getElementById("flow");
+const counts = document.getElementById("counts");
+const connection = document.getElementById("connection");
+const provider = document.getElementById("provider");
+let lanes = [];
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function show(arrow) {
+  const id = `arrow-${arrow.number}`;
+  const item = element("li");
+  item.id = id;
+  const time = element("time", `${arrow.at.toFixed(3)} s`);
+  const [from, to] = [lanes.indexOf(arrow.left), lanes.indexOf(arrow.right)];
+  const way = from === to ? "self" : from < to ? "right" : "left";
+  const often = arrow.times > 1 ? `${arrow.times} × ` : "";
+  const line = element("div", often + arrow.text, `arrow ${way} ${arrow.mood}`);
+  // From the middle of one lane to the middle of the other is beyond a grid of whole lanes: from edge to edge will do.
+  line.style.gridColumn = `${Math.min(from, to) + 2} / ${Math.max(from, to) + 3}`;
+  line.setAttribute("aria-label", `${arrow.left} to ${arrow.right}: ${often}${arrow.text}`);
+  item.append(time, line);
+  if (arrow.headers.length) {
+    const details = element("details");
+    details.append(element("summary", "headers"));
+    details.append(element("pre", arrow.headers.map(([name, value]) => `${name}: ${value}`).join("\n")));
+    item.append(details);
+  }
+  const known = document.getElementById(id);
+  if (known) known.replaceWith(item);
+  else flow.append(item);
+  while (flow.children.length > 500) flow.firstChild.remove();
+}
+
+const atEnd = () => window.innerHeight + window.scrollY >= document.body.scrollHeight - 60;
+
+const stream = new EventSource("live/events");
+stream.addEventListener("open", () => {
+  connection.textContent = "connected";
+  flow.replaceChildren();
+});
+stream.addEventListener("error", () => { connection.textContent = "the demo has ended, or is away"; });
+stream.addEventListener("lanes", (event) => {
+  lanes = JSON.parse(event.data);
+  document.getElementById("lanes").replaceChildren(element("span", ""), ...lanes.map((lane) => element("span", lane)));
+});
+stream.addEventListener("arrows", (event) => {
+  const follow = atEnd();
+  JSON.parse(event.data).forEach(show);
+  if (follow) window.scrollTo(0, document.body.scrollHeight);
+});
+stream.addEventListener("counts", (event) => {
+  const now = JSON.parse(event.data);
+  counts.replaceChildren(...Object.entries(now).filter(([name]) => name !== "provider stopped").map(([name, value]) => {
+    const pair = element("div");
+    const number = element("dd", String(value));
+    number.dataset.count = name;
+    pair.append(element("dt", name), number);
+    return pair;
+  }));
+  const stopped = now["provider stopped"] === 1;
+  provider.setAttribute("aria-pressed", String(stopped));
+  provider.dataset.action = stopped ? "start" : "stop";
+  provider.lastChild.textContent = stopped ? " Start the provider" : " Stop the provider";
+});
+
+async function press(button) {
+  if (button.id === "clear") {
+    flow.replaceChildren();
+    return;
+  }
+  button.setAttribute("aria-busy", "true");
+  try {
+    await fetch(`live/do/${button.dataset.action}`, { method: "POST", headers: { "X-Tokenvalet-Demo": "button" } });
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
+document.getElementById("buttons").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) press(button);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const button = document.querySelector(`button[accesskey="${CSS.escape(event.key)}"]`);
+  if (button) button.click();
+});
