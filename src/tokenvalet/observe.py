@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from .errors import shown
 
-__all__ = ["EVENT_NAMES", "Event", "Observer", "Observers", "log_event"]
+__all__ = ["EVENT_NAMES", "Event", "Observer", "Observers", "log_event", "observed_everywhere"]
 
 logger = logging.getLogger("tokenvalet")
 
@@ -69,6 +70,18 @@ class Event:
 
 Observer = Callable[[Event], None]
 
+_EVERYWHERE: list[Observer] = []
+
+
+@contextmanager
+def observed_everywhere(observer: Observer) -> Iterator[None]:
+    """Tell `observer` of everything that happens in valets that are made meanwhile, wherever in this process that is."""
+    _EVERYWHERE.append(observer)
+    try:
+        yield
+    finally:
+        _EVERYWHERE.remove(observer)
+
 
 class Observers:
     """The listeners of one valet.
@@ -81,7 +94,7 @@ class Observers:
     __slots__ = ("_listeners", "_restraint", "every_call")
 
     def __init__(self, listeners: Iterable[Observer] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._listeners = tuple(listeners)
+        self._listeners = (*listeners, *_EVERYWHERE)
         self._restraint = _Restraint(clock)
         self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
         _keep_headers_out_of_the_log()

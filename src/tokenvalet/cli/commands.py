@@ -14,6 +14,7 @@ from .completion_command import completion
 from .keys_command import keys
 from .screen import Screen
 from .token_command import token
+from .trace_command import trace
 
 __all__ = ["commands"]
 
@@ -67,5 +68,5 @@ def demo(serve: bool, port: int | None, api_port: int | None, auth_port: int | N
     raise click.exceptions.Exit(0 if kept else 1)
 
 
-for command in (check, token, call, keys, completion):
+for command in (check, token, call, keys, trace, completion):
     commands.add_command(command)
