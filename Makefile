@@ -4,6 +4,8 @@
 PYTHON  ?= python3
 WORKERS ?= 2
 ARGS    ?=
+SECONDS ?= 120
+SEED    ?= 1
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -17,7 +19,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --uni
            --no-emit-index-url --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench simulate lock node clean
+.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench simulate soak lock node clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +61,14 @@ audit: $(READY) ## Look at every dependency: hashes, reasons, licences, advisori
 standards: $(READY) ## Which lines of the standards checklist have a test, and which have none
 	@$(PY) tools/standards.py $(ARGS)
 
+docs: $(READY) ## The documentation as a site, in build/site
+	@$(PY) -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/site
+
 simulate: $(READY) ## Thirty days of ten thousand processes, under a virtual clock
 	@$(PY) -m simulation.run $(ARGS)
+
+soak: $(READY) ## An hour of trouble in two minutes, and what it leaves behind (SECONDS=120 SEED=1)
+	@$(PY) benchmarks/soak.py --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(READY) ## The benchmarks
 	@$(PY) benchmarks/run.py $(ARGS)
