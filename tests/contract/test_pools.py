@@ -169,8 +169,9 @@ def test_every_event_loop_has_a_pool_which_ends_with_it(
                 guest.close()
         until(lambda: servers.open_connections() == 1)
         gc.collect()
-    assert session.get(api.origin + "/echo").status == 200
+    # Before the first loop calls again, whose connection may have been idle for too long on a machine under load.
     assert len(connections) == (1 if other is pooled else 3)
+    assert session.get(api.origin + "/echo").status == 200
 
 
 def test_a_loop_that_ends_in_the_middle_of_an_answer_leaves_nothing_open(
