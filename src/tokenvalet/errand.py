@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from .config import ClientConfig
-from .core.messages import Claim, Keep, Outcome, Pause, Recall, StoreReply, Transmit
+from .core.guard import parse_origin
+from .core.messages import Claim, Failure, Keep, Outcome, Pause, Recall, StoreReply, Transmit
 from .core.sharing import Step
-from .errors import TokenRequestError, ValetClosedError
+from .errors import TokenRequestError, TokenResponseError, ValetClosedError
 from .observe import Event
 from .surroundings import Surroundings
 from .tls import TlsIdentity
@@ -27,19 +28,27 @@ class Errand:
         config: says how long it may take, and through which proxy.
         around: the back channel, the store, the clocks.
         key: the token key, under which the store is asked.
+        number: the renewal's, for its events.
         identify: says how TLS is spoken; called where it is.
     """
 
-    __slots__ = ("_around", "_config", "_deadline", "_identify", "_key", "_name", "_owner")
+    __slots__ = ("_around", "_config", "_deadline", "_identify", "_key", "_name", "_number", "_owner")
 
     def __init__(
-        self, name: str, config: ClientConfig, around: Surroundings, key: str, identify: Callable[[], TlsIdentity]
+        self,
+        name: str,
+        config: ClientConfig,
+        around: Surroundings,
+        key: str,
+        number: int,
+        identify: Callable[[], TlsIdentity],
     ) -> None:
         self._name = name
         self._config = config
         self._around = around
         self._deadline = around.stopwatch() + config.timeout
         self._key = key
+        self._number = number
         self._identify = identify
         self._owner = secrets.token_hex(8)
 
@@ -91,7 +100,19 @@ class Errand:
         detail = f"{request.method} {address} {status if status is not None else 'no answer'}"
         seconds = around.stopwatch() - began
         around.observers.tell(
-            Event(name="token_request", client=self._name, cause=step.cause, seconds=seconds, detail=detail)
+            Event(
+                name="token_request",
+                client=self._name,
+                cause=step.cause,
+                seconds=seconds,
+                code=_code(result) if isinstance(result, Failure) else None,
+                detail=detail,
+                duration=seconds,
+                renewal=self._number,
+                server=_server(request.url),
+                method=request.method,
+                status=status,
+            )
         )
         return Outcome(now=around.clock(), result=result)
 
@@ -104,3 +125,12 @@ class Errand:
                 code="token_request_timeout",
             )
         return left
+
+
+def _code(failure: Failure) -> str:
+    return TokenResponseError.code if failure.code == "answer_refused" else f"token_request_{failure.code}"
+
+
+def _server(url: str) -> str:
+    origin = parse_origin(url)
+    return f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"

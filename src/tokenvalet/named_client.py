@@ -53,6 +53,7 @@ class Wish:
         former: the token that is to be replaced, or None.
         began: when it was asked for, on the monotonic clock.
         awaited: whether anybody waits for it by now.
+        number: what its events are known by.
     """
 
     cause: str
@@ -60,6 +61,7 @@ class Wish:
     former: AccessToken | None
     began: float
     awaited: Callable[[], bool]
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,10 @@ class NamedClient:
         order = self._order(ticket.parameters)
         # In a fleet the next attempt is another process's, after a pause.
         most = FLEET_ATTEMPTS if self._is_shared else FIRST_RENEWAL_ATTEMPTS
-        run = Errand(self.name, self.config, around, ticket.key, lambda: ticket.identity or self.identity()).run
+        errand = Errand(
+            self.name, self.config, around, ticket.key, wish.number, lambda: ticket.identity or self.identity()
+        )
+        run = errand.run
 
         def begin(now: Moment) -> Generator[Transmit | Pause, Outcome, Obtained]:
             return obtain(

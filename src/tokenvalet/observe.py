@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from .errors import shown
 
@@ -28,6 +28,7 @@ EVENT_NAMES = (
     "token_request",  # a request went to the token endpoint or for metadata
     "token_cached",  # a renewal brought a token
     "renewal_failed",  # it did not; seconds: how long the server is left alone
+    "renewal_left",  # another process is about it, or the valet was closed meanwhile
     "call_sent",  # a request went to the API; detail: method, path and status
     "call_retried",  # cause: nonce, renewed
     "call_rejected",  # the API said 401, and it could not be put right
@@ -47,9 +48,8 @@ MOST_WARNED_OF = 4096
 LONGEST_DETAIL = 2048
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One thing that happened.
+class Event(NamedTuple):
+    """One thing that happened. A tuple underneath, since one is made for every call that somebody listens to.
 
     Attributes:
         name: one of `EVENT_NAMES`.
@@ -58,6 +58,11 @@ class Event:
         seconds: a duration or a lifetime, as the name says, or None.
         code: the code of the error, or None.
         detail: a short text for people, escaped; no query string, no token, no secret.
+        duration: seconds that it took, of a token request or of a renewal that ends; else None.
+        renewal: the number of the renewal that it belongs to, in this process, or None.
+        server: the host and the port that a token request went to, or empty.
+        method: its HTTP method, or empty: POST asks for a token, GET for metadata.
+        status: the HTTP status that came back, or None.
     """
 
     name: str
@@ -66,6 +71,11 @@ class Event:
     seconds: float | None = None
     code: str | None = None
     detail: str = ""
+    duration: float | None = None
+    renewal: int | None = None
+    server: str = ""
+    method: str = ""
+    status: int | None = None
 
 
 Observer = Callable[[Event], None]
@@ -99,10 +109,20 @@ class Observers:
         self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
         _keep_headers_out_of_the_log()
 
+    def add(self, listener: Observer) -> None:
+        """Tell this one as well, from now on."""
+        self._listeners = (*self._listeners, listener)
+        self.every_call = True
+
+    def remove(self, listener: Observer) -> None:
+        """Tell this one nothing more, if it was told anything."""
+        self._listeners = tuple(one for one in self._listeners if one is not listener)
+        self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+
     def tell(self, event: Event) -> None:
         """Tell all listeners."""
         if not event.detail.isprintable():
-            event = replace(event, detail=shown(event.detail, LONGEST_DETAIL))
+            event = event._replace(detail=shown(event.detail, LONGEST_DETAIL))
         if event.name in _WARNINGS:
             log_event(event, left_out=self._restraint.left_out(event.name, event.client, event.code or ""))
         else:
@@ -174,7 +194,15 @@ def log_event(event: Event, *, left_out: str | None = "") -> None:
         parts.append(f"seconds={event.seconds:.3f}")
     if event.detail:
         parts.append(event.detail)
-    logger.log(level, "%s %s%s", event.name, " ".join(parts), left_out or "", extra={"tokenvalet_event": event.name})
+    logger.log(level, "%s %s%s", event.name, " ".join(parts), left_out or "", extra=_attributes(event))
+
+
+def _attributes(event: Event) -> dict[str, Any]:
+    """Return what hangs on the record, for those who write JSON: all that the event has to say, without what is empty."""
+    values = event._replace(client=shown(event.client, 128))._asdict()
+    named = {f"tokenvalet_{field}": value for field, value in values.items() if value not in ("", None)}
+    # `name` would say nothing beside all the others.
+    return {"tokenvalet_event": named.pop("tokenvalet_name"), **named}
 
 
 class _WithoutSentHeaders(logging.Filter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from .core.token import AccessToken
 from .errors import TokenValetError, ValetClosedError
 
 __all__ = ["Entry", "Renewal", "Waiting"]
+
+
+_NUMBERS = itertools.count(1)
 
 
 class Entry:
@@ -36,11 +40,12 @@ class Entry:
 
 
 class Renewal:
-    """A renewal under way."""
+    """A renewal under way. Its number is what the events of one have in common."""
 
-    __slots__ = ("awaited", "cause", "entry", "former", "future", "started")
+    __slots__ = ("awaited", "cause", "entry", "former", "future", "number", "started")
 
     def __init__(self, cause: str, entry: Entry, former: AccessToken | None, started: float) -> None:
+        self.number = next(_NUMBERS)
         self.cause = cause
         self.entry = entry
         self.former = former

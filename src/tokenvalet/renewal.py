@@ -96,29 +96,31 @@ class Renewer:
             token = self._usable(entry.token, ticket, now)
             renewal = self._under_way.get(ticket.key)
             started: Renewal | None = None
-            told: list[tuple[str, str]] = []
+            told: list[tuple[str, str, float | None]] = []
             if force and (renewal is not None or now.monotonic - entry.forced_at >= FORCED_RENEWAL_SPACING):
                 if renewal is None:
                     entry.forced_at = now.monotonic
                     started = renewal = self._start(ticket, entry, "forced", now)
+                told.append(("wait", renewal.cause, None))
                 waiting: AccessToken | Waiting = self._waiting(ticket, entry, renewal, now)
             elif token is not None:
                 if renewal is None and not token.is_fresh(now) and now.monotonic >= entry.retry_at:
                     started = self._start(ticket, entry, "due", now)
-                told.append(("cache_hit", "" if token.is_fresh(now) else "due"))
+                told.append(("cache_hit", "" if token.is_fresh(now) else "due", token.seconds_left(now)))
                 waiting = token
             else:
                 if renewal is None:
                     self._check_failure(entry, now)
                     cause = "missing" if entry.token is None else "expired"
                     started = renewal = self._start(ticket, entry, cause, now)
-                    told.append(("cache_miss", cause))
-                told.append(("wait", renewal.cause))
+                    told.append(("cache_miss", cause, None))
+                told.append(("wait", renewal.cause, None))
                 waiting = self._waiting(ticket, entry, renewal, now)
         # Told before the renewal can begin, so that a listener hears of a cause before its effect.
         if self._observers.every_call:
-            for name, cause in told:
-                self._tell(name, ticket, cause=cause)
+            number = renewal.number if renewal is not None else None
+            for name, cause, seconds in told:
+                self._tell(name, ticket, cause=cause, seconds=seconds, renewal=number)
         if started is not None:
             self._submit(ticket, started)
         return waiting
@@ -154,7 +156,7 @@ class Renewer:
             if token is not None:
                 entry.set_aside, entry.token = token, None
             waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, self._too_late(ticket))
-        self._tell("wait", ticket, cause=renewal.cause)
+        self._tell("wait", ticket, cause=renewal.cause, renewal=renewal.number)
         if started is not None:
             self._submit(ticket, started)
         return waiting
@@ -253,7 +255,7 @@ class Renewer:
 
     def _run(self, ticket: Ticket, renewal: Renewal) -> None:
         began = time.monotonic()
-        self._tell("renewal_started", ticket, cause=renewal.cause)
+        self._tell("renewal_started", ticket, cause=renewal.cause, renewal=renewal.number)
         renewed: Renewed | None = None
         failure: TokenValetError | None = None
         # Only the first of several renewals in a row that fail is worth further attempts: after it, the intervals count.
@@ -263,11 +265,13 @@ class Renewer:
             former=renewal.former,
             began=renewal.started,
             awaited=lambda: renewal.awaited,
+            number=renewal.number,
         )
         try:
             while renewed is None:
                 renewed = ticket.client.renew(ticket, wish)
                 if renewed is None and self._leave_to_others(ticket, renewal):
+                    self._end(renewal, ticket, "renewal_left", time.monotonic() - began)
                     return
         except TokenValetError as error:
             failure = error.fresh()
@@ -307,17 +311,41 @@ class Renewer:
         token = renewed.token if renewed is not None else None
         pause = self._settle(ticket, renewal, renewed, failure)
         if pause is None:
-            return
-        if renewed is not None and token is not None:
+            self._end(renewal, ticket, "renewal_left", seconds)
+        elif renewed is not None and token is not None:
             if renewed.from_store:
-                self._tell("store_hit", ticket, cause=renewal.cause, seconds=token.seconds_left(self._clock()))
+                self._end(renewal, ticket, "store_hit", seconds, left=token.seconds_left(self._clock()))
             else:
-                self._tell("token_cached", ticket, cause=renewal.cause, seconds=token.lifetime)
+                self._end(renewal, ticket, "token_cached", seconds, left=token.lifetime)
             _succeed(renewal.future, token)
         elif failure is not None:
             detail = f"after {seconds:.3f} s: {failure}"
-            self._tell("renewal_failed", ticket, cause=renewal.cause, seconds=pause, code=failure.code, detail=detail)
+            self._end(renewal, ticket, "renewal_failed", seconds, left=pause, code=failure.code, detail=detail)
             _fail(renewal.future, failure)
+
+    def _end(
+        self,
+        renewal: Renewal,
+        ticket: Ticket,
+        name: str,
+        took: float,
+        *,
+        left: float | None = None,
+        code: str | None = None,
+        detail: str = "",
+    ) -> None:
+        self._observers.tell(
+            Event(
+                name=name,
+                client=ticket.client.name,
+                cause=renewal.cause,
+                seconds=left,
+                code=code,
+                detail=detail,
+                duration=took,
+                renewal=renewal.number,
+            )
+        )
 
     def _settle(
         self, ticket: Ticket, renewal: Renewal, renewed: Renewed | None, failure: TokenValetError | None
@@ -357,17 +385,9 @@ class Renewer:
             return pause
 
     def _tell(
-        self,
-        name: str,
-        ticket: Ticket,
-        *,
-        cause: str = "",
-        seconds: float | None = None,
-        code: str | None = None,
-        detail: str = "",
+        self, name: str, ticket: Ticket, *, cause: str = "", seconds: float | None = None, renewal: int | None = None
     ) -> None:
-        event = Event(name=name, client=ticket.client.name, cause=cause, seconds=seconds, code=code, detail=detail)
-        self._observers.tell(event)
+        self._observers.tell(Event(name=name, client=ticket.client.name, cause=cause, seconds=seconds, renewal=renewal))
 
 
 def _succeed(future: Future[AccessToken], token: AccessToken) -> None:

@@ -231,7 +231,35 @@ def test_no_event_is_told_that_has_no_documented_name() -> None:
         name
         for source in sources
         if "testing" not in source.parts and "cli" not in source.parts
-        for name in re.findall(r"(?:Event\(\s*name=|_tell\()\s*\"(\w+)\"", source.read_text(encoding="utf-8"))
+        for name in re.findall(
+            r"(?:Event\(\s*name=|_tell\(|_end\(renewal, ticket, |tell\(self\._client, )\s*\"(\w+)\"",
+            source.read_text(encoding="utf-8"),
+        )
     }
     assert told <= set(EVENT_NAMES)
     assert len(told) >= 10
+
+
+@pytest.mark.standards("S-164")
+def test_what_hangs_on_a_record_is_what_the_documentation_lists() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(tokenvalet_\w+)`", text, flags=re.MULTILINE))
+    full = Event(
+        "token_request", "m2m", "retry", 0.5, "a_code", "GET /x 200", 0.5, 7, "login.example.org:443", "GET", 200
+    )
+    with LogRecords() as log:
+        log_event(full)
+        log_event(Event(name="cache_miss", client="m2m"))
+    whole, bare = (
+        {name: value for name, value in vars(one).items() if name.startswith("tokenvalet_")} for one in log.records
+    )
+    assert set(whole) == documented
+    assert list(whole.values()) == list(full)
+    assert bare == {"tokenvalet_event": "cache_miss", "tokenvalet_client": "m2m"}
+
+
+def test_the_client_on_a_record_is_as_harmless_as_in_its_line() -> None:
+    with LogRecords() as log:
+        log_event(Event(name="cache_miss", client="evil\nWARNING forged"))
+    [record] = log.records
+    assert vars(record)["tokenvalet_client"].endswith(r"\nWARNING forged")
