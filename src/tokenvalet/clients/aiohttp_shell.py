@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import aiohttp
-from aiohttp import payload
+from aiohttp import hdrs, payload
 
 from ..backchannel import proxy_for
 from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
@@ -28,7 +29,7 @@ from ..renewal import Renewer
 from ..tls import TlsIdentity
 from ..waiting import wait_async
 from . import leftovers
-from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
+from .admission import Customize, check_abroad, checked_parameters, own_header, tell, user_information
 from .pools import Pool, Pools
 
 __all__ = ["CONNECTIONS", "ValetMiddleware", "session_for"]
@@ -37,6 +38,9 @@ OWN_FRAMES = frozenset(
     {"tokenvalet", "aiohttp", "aiohappyeyeballs", "asyncio", "contextlib", "selectors", "socket", "ssl"}
 )
 WAY = "_tokenvalet_way"
+# As aiohttp keeps the names of headers that it looks up often.
+AUTHORIZATION = hdrs.AUTHORIZATION
+DPOP = type(AUTHORIZATION)("DPoP")
 
 # What all hops of one call have in common, of the last call in this context whose answer was a redirect.
 _redirected: ContextVar[Any] = ContextVar("tokenvalet.redirected", default=None)
@@ -59,17 +63,13 @@ class _Connections:
 CONNECTIONS = SimpleNamespace(__name__="aiohttp", AsyncHTTPTransport=_Connections)
 
 
-class _Way:
-    """Where one request goes to, over which connections, and with which token, if with any."""
+class _Way(NamedTuple):
+    """Over which connections a request goes: those of this origin, with this certificate; abroad, with none."""
 
-    __slots__ = ("hop", "identity", "origin", "pools", "ticket")
-
-    def __init__(self, origin: Origin, identity: TlsIdentity | None, pools: Pools) -> None:
-        self.origin = origin
-        self.identity = identity
-        self.pools = pools
-        self.ticket: Ticket | None = None
-        self.hop: Hop | None = None
+    pools: Pools
+    origin: Origin
+    identity: TlsIdentity | None
+    abroad: bool
 
 
 class _AiohttpHop(Hop):
@@ -92,15 +92,17 @@ class _SharedConnector(aiohttp.BaseConnector):
                 "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
                 code="middleware_left_out",
             )
-        pool = await way.pools.async_pool(way.origin, way.identity, abroad=way.ticket is None)
+        pools, origin, identity, abroad = way
+        pool = await pools.async_pool(origin, identity, abroad=abroad)
         try:
-            _go_through(req, pool.transport.proxy)
+            if (proxy := pool.transport.proxy) is not None:
+                _go_through(req, proxy)
             connection = await pool.transport.connector.connect(req, traces, timeout)
         except BaseException:
             if pool.leave():
                 await pool.aclose()
             raise
-        connection.add_callback(lambda: _leave(pool))
+        connection.add_callback(functools.partial(_leave, pool))
         return connection
 
 
@@ -120,10 +122,12 @@ class ValetMiddleware:
         self._pools = pools
         self._parameters = checked_parameters(client, token_parameters)
         self._customize = customize
+        self._observers = client.around.observers
         config = client.config
         self._has_tls = client.file_identity is not None or config.allow_insecure_tls
-        # The few spellings in which allowed origins come, so that they are worked out once.
-        self._origins: dict[tuple[str, str | None, int | None], Origin] = {}
+        self._is_configured = self._has_tls or config.proxy is not None
+        # The few spellings in which the origins come where tokens may go, so that they are worked out once.
+        self._home: dict[tuple[str, str | None, int | None], Origin] = {}
 
     def __repr__(self) -> str:
         return f"<ValetMiddleware of client {self._client.name!r}>"
@@ -135,27 +139,53 @@ class ValetMiddleware:
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        way = self._way(request)
-        if way.ticket is None or way.hop is None:
-            return self._after(request, await self._send(request, way, handler, None))
-        token = self._renewer.get(way.ticket)
+        url = request.url
+        address = (url.scheme, url.raw_host, url.explicit_port)
+        origin = self._home.get(address)
+        try:
+            if origin is None:
+                origin = origin_of(url.scheme, url.raw_host or "", url.port)
+                if origin not in self._client.guard.home:
+                    return await self._send_abroad(request, origin, handler)
+                self._home[address] = origin
+            ticket = self._ticket(request)
+        except TokenValetError as error:
+            tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
+            raise
+        token = self._renewer.get(ticket)
         if isinstance(token, Waiting):
             token = await wait_async(token)
-        flow = api_call(token, way.hop, self._client.around.nonces)
-        step: Any = next(flow)
-        response: Any = None
+        way = _Way(self._pools, origin, ticket.identity, False)
+        if token.proof_key is not None:
+            return await self._converse(request, way, handler, ticket, token, None)
+        response = await self._send(request, way, handler, token.authorization, None)
+        if response.status < 300 and not self._observers.every_call:
+            return response
+        return await self._converse(request, way, handler, ticket, token, response)
+
+    async def _converse(
+        self, request: Any, way: _Way, handler: Any, ticket: Ticket, token: AccessToken, response: Any
+    ) -> Any:
+        """Go through the whole flow of a call; `response` is the answer to its first step, if that was sent by now."""
+        hop = _AiohttpHop(request.method, way.origin, request.url.raw_path)
+        hop.request = request
+        flow = api_call(token, hop, self._client.around.nonces)
         try:
+            step: Any = next(flow)
+            sent = response is not None
             while True:
                 if isinstance(step, Send):
-                    if response is not None:
-                        tell(self._client, "call_retried", cause=step.reason)
-                        await _discard(response)
-                    response = await self._send(request, way, handler, step)
-                    if self._client.around.observers.every_call:
+                    if not sent:
+                        if response is not None:
+                            tell(self._client, "call_retried", cause=step.reason)
+                            await _discard(response)
+                        response = await self._send(request, way, handler, step.authorization, step.proof)
+                    sent = False
+                    if self._observers.every_call:
                         self._tell_sent(request, response)
                     step = flow.send(Answer(response.status, _Fields(response.headers)))
                 else:
-                    step = flow.send(await self._settle(way.ticket, step, response))
+                    step = flow.send(await self._settle(ticket, step, response))
         except StopIteration:
             return self._after(request, response)
         except BaseException:
@@ -163,60 +193,44 @@ class ValetMiddleware:
                 response.close()
             raise
 
-    def _way(self, request: Any) -> _Way:
-        url = request.url
-        address = (url.scheme, url.raw_host, url.explicit_port)
-        origin = self._origins.get(address)
-        if origin is None:
-            origin = origin_of(url.scheme, url.raw_host or "", url.port)
-            if origin in self._client.guard.allowed:
-                self._origins[address] = origin
-        try:
-            return self._admitted(request, origin)
-        except TokenValetError as error:
-            tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
-            raise
-
-    def _admitted(self, request: Any, origin: Origin) -> _Way:
-        client = self._client
-        shared = isinstance(request.session.connector, _SharedConnector)
-        if shared and (request.ssl is not True or request.proxy is not None):
-            what = "ssl= cannot be given: configure ca_file" if request.ssl is not True else "configure proxy"
-            raise ConfigurationError(f"client {client.name!r}: {what}", code="unfit_client_option")
-        way = _Way(origin, client.file_identity, self._pools)
-        if origin not in client.guard.allowed or not origin.is_safe:
-            redirected = request._timer is _redirected.get()
-            check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(request))
-            return way
-        parameters = self._parameters
+    def _ticket(self, request: Any) -> Ticket:
+        """Return the ticket for the token of a request to one of the allowed origins, unless it is to be refused."""
+        client, parameters = self._client, self._parameters
+        if request.ssl is not True or request.proxy is not None:
+            self._check_settings(request)
         if parameters is None and self._customize is not None:
             parameters = checked_parameters(client, self._customize(request))
-        if request.url.raw_user is not None or request.url.raw_password is not None:
+        url, headers = request.url, request.headers
+        if url.raw_user is not None or url.raw_password is not None:
             raise user_information(client)
-        headers = request.headers
-        for name in OWN_HEADERS:
-            if name in headers:
-                raise own_header(client, name)
-        way.ticket = client.ticket(parameters)
-        way.identity = way.ticket.identity
-        way.hop = hop = _AiohttpHop(request.method, origin, request.url.raw_path)
-        hop.request = request
-        return way
+        if AUTHORIZATION in headers or DPOP in headers:
+            raise own_header(client, AUTHORIZATION if AUTHORIZATION in headers else DPOP)
+        return client.ticket(parameters)
 
-    async def _send(self, request: Any, way: _Way, handler: Any, step: Send | None) -> Any:
+    async def _send_abroad(self, request: Any, origin: Origin, handler: Any) -> Any:
+        self._check_settings(request)
+        redirected = request._timer is _redirected.get()
+        check_abroad(self._client, origin, redirected=redirected, has_body=lambda: _has_body(request))
+        way = _Way(self._pools, origin, self._client.file_identity, True)
+        return self._after(request, await self._send(request, way, handler, None, None))
+
+    async def _send(
+        self, request: Any, way: _Way, handler: Any, authorization: bytes | None, proof: bytes | None
+    ) -> Any:
+        # A shallow copy: the constructor would work out anew all that the request has already.
         twin = object.__new__(type(request))
         twin.__dict__.update(request.__dict__)
         twin.__dict__[WAY] = way
         twin.headers = headers = request.headers.copy()
-        if not isinstance(request.session.connector, _SharedConnector):
+        if self._is_configured:
             self._configure(twin, way)
-        if step is None:
+        if authorization is None:
             # aiohttp makes credentials of a name in the address of a redirect.
-            headers.popall("Authorization", None)
+            headers.popall(AUTHORIZATION, None)
         else:
-            headers["Authorization"] = step.authorization.decode("ascii")
-            if step.proof is not None:
-                headers["DPoP"] = step.proof.decode("ascii")
+            headers[AUTHORIZATION] = authorization.decode("ascii")
+            if proof is not None:
+                headers[DPOP] = proof.decode("ascii")
         try:
             return await handler(twin)
         except BaseException as error:
@@ -226,19 +240,31 @@ class ValetMiddleware:
             leftovers.scrub(error, OWN_FRAMES)
             raise
         finally:
-            if step is not None:
-                headers.popall("Authorization", None)
-                headers.popall("DPoP", None)
+            if authorization is not None:
+                del headers[AUTHORIZATION]
+                if proof is not None:
+                    del headers[DPOP]
 
     def _configure(self, twin: Any, way: _Way) -> None:
         """Have a connector of the caller's own speak TLS, and use a proxy, as the client's configuration says."""
         client = self._client
         if self._has_tls and twin.is_ssl():
             identity = way.identity or client.identity()
-            twin._ssl = identity.bare_context if way.ticket is None else identity.context
+            twin._ssl = identity.bare_context if way.abroad else identity.context
         if client.config.proxy is not None:
             proxy = proxy_for(str(way.origin), client.config.proxy)
             _go_through(twin, proxy.reveal() if proxy is not None else None)
+
+    def _check_settings(self, request: Any) -> None:
+        """Refuse what the client's configuration decides; a session of the caller's own may have some of its own."""
+        shared = isinstance(request.session.connector, _SharedConnector)
+        if request.ssl is not True and (shared or self._has_tls):
+            what = "ssl= cannot be given: configure ca_file, or allow_insecure_tls"
+        elif request.proxy is not None and shared:
+            what = "proxy= cannot be given: configure proxy"
+        else:
+            return
+        raise ConfigurationError(f"client {self._client.name!r}: {what}", code="unfit_client_option")
 
     async def _settle(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:
         try:

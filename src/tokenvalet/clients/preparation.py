@@ -38,7 +38,7 @@ class Preparation:
         # Of the sending that is under way; never the caller's own.
         self.timeouts: dict[str, Any] = {}
         extensions = request.extensions
-        if origin not in client.guard.allowed or not origin.is_safe:
+        if origin not in client.guard.home:
             redirected = REDIRECTED in extensions
             check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(self.headers))
             return

@@ -217,7 +217,7 @@ class ValetAdapter(BaseAdapter):
     def _admitted(self, request: requests.PreparedRequest, parts: SplitResult, origin: Origin) -> _Way:
         client, hooks = self._client, request.hooks["response"]
         way = _Way(origin, client.file_identity)
-        if origin not in client.guard.allowed or not origin.is_safe:
+        if origin not in client.guard.home:
             check_abroad(client, origin, redirected=_redirected in hooks, has_body=lambda: _has_body(request))
             return way
         parameters = None

@@ -126,14 +126,21 @@ def _as_written_by_others(origin: Origin) -> Origin:
 
 
 class Guard:
-    """The origins that one client's tokens may go to."""
+    """The origins that one client's tokens may go to.
 
-    __slots__ = ("allowed", "client")
+    Attributes:
+        allowed: those that were configured.
+        home: those of them where a token may travel to: over TLS, or not over a network at all.
+    """
+
+    __slots__ = ("allowed", "client", "home")
 
     def __init__(self, client: str, allowed: Iterable[Origin]) -> None:
         self.client = client
         origins = frozenset(allowed)
         self.allowed = origins | {_as_written_by_others(origin) for origin in origins}
+        # Worked out once: this is asked for every request.
+        self.home = frozenset(origin for origin in self.allowed if origin.is_safe)
 
     def check(self, origin: Origin) -> None:
         """Raise OriginError, with the remedy, unless a token of this client may go to `origin`."""
