@@ -20,12 +20,17 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 class Nursery:
-    """Makes processes; one interpreter that has imported everything, and forks."""
+    """Makes processes; one interpreter that has imported everything, and forks.
 
-    def __init__(self) -> None:
+    Args:
+        allowed: warnings that are no fault there, as the interpreter's ``-W`` takes them.
+    """
+
+    def __init__(self, *allowed: str) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-W", "error", str(WORKER), str(theirs.fileno())]
+            warnings = [word for warning in ("error", *allowed) for word in ("-W", warning)]
+            command = [sys.executable, *warnings, str(WORKER), str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
 
     def fleet(self, size: int) -> Fleet:

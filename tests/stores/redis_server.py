@@ -156,23 +156,50 @@ def sentinel(folder: Path, primary: RedisServer, *, password: str = "") -> Itera
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[list[RedisServer]]:
-    """Run a cluster of three on this machine, and yield its nodes."""
+def cluster(folder: Path, *, replicas: int = 0, node_timeout: int = 2000) -> Iterator[list[RedisServer]]:
+    """Run a cluster of three on this machine, and yield its nodes.
+
+    Args:
+        folder: for the folders of its nodes.
+        replicas: how many each of the three has; they come behind the three.
+        node_timeout: milliseconds after which a node that is silent counts as failed.
+    """
     with contextlib.ExitStack() as stack:
         nodes = []
-        for number in range(3):
+        for number in range(3 * (1 + replicas)):
             place = folder / str(number)
             place.mkdir()
-            node = RedisServer(place, port=free_port(), cluster_enabled="yes", cluster_node_timeout=2000)
+            settings: dict[str, str | int] = {"cluster_node_timeout": node_timeout, "repl_diskless_sync_delay": 0}
+            node = RedisServer(place, port=free_port(), cluster_enabled="yes", **settings)
             nodes.append(stack.enter_context(node))
         addresses = [f"127.0.0.1:{node.port}" for node in nodes]
         command = [executable("redis-cli"), "--cluster", "create", *addresses, "--cluster-yes"]
+        command += ["--cluster-replicas", str(replicas)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
-        deadline = time.monotonic() + PATIENCE
-        for node in nodes:
-            with node.client() as client:
-                while dict(client.execute_command("CLUSTER INFO")).get("cluster_state") != "ok":
-                    assert time.monotonic() < deadline, "the cluster does not come up"
-                    time.sleep(0.02)
+        wait_for_the_cluster(nodes, len(nodes))
         yield nodes
+
+
+def wait_for_the_cluster(nodes: list[RedisServer], known: int) -> None:
+    """Wait until each of these nodes says that all is well, and knows of so many."""
+    deadline = time.monotonic() + 2 * PATIENCE
+    for node in nodes:
+        with node.client() as client:
+            while not _is_well(dict(client.execute_command("CLUSTER INFO")), known):
+                assert time.monotonic() < deadline, "the cluster does not come up"
+                time.sleep(0.02)
+
+
+def _is_well(info: dict[str, str], known: int) -> bool:
+    return (info.get("cluster_state"), info.get("cluster_known_nodes")) == ("ok", str(known))
+
+
+def holders(nodes: list[RedisServer]) -> list[RedisServer]:
+    """Return those of these nodes that hold a key."""
+    found = []
+    for node in nodes:
+        with node.client() as client:
+            if client.dbsize():
+                found.append(node)
+    return found
