@@ -86,6 +86,12 @@ def test_intervals_grow_to_sixty_seconds_for_what_somebody_has_to_mend(error: To
     assert [back_off(error, failures, 1) for failures in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+@pytest.mark.standards("S-064")
+def test_a_server_that_has_replaced_its_nonce_once_more_meanwhile_heals_by_itself() -> None:
+    error = TokenRefusedError("again", error="use_dpop_nonce", status=400)
+    assert back_off(error, 10, 1.0) == back_off(PASSING, 10, 1.0)
+
+
 def test_an_answer_that_cannot_be_read_may_heal_by_itself() -> None:
     assert back_off(TokenResponseError("what?"), 100, 1) == 15
 

@@ -81,8 +81,13 @@ def hurried(pause: float, error: TokenValetError, seconds_left: float, lifetime:
 
 
 def is_lasting(error: TokenValetError) -> bool:
-    """Whether trying again soon is pointless: the server refused, or the configuration cannot work."""
-    return isinstance(error, TokenRefusedError | ConfigurationError | ProofError)
+    """Whether trying again soon is pointless: the server refused, or the configuration cannot work.
+
+    A server that asks for a nonce once more, since the one it sent was replaced meanwhile, has refused nothing.
+    """
+    if isinstance(error, TokenRefusedError):
+        return error.error != "use_dpop_nonce"
+    return isinstance(error, ConfigurationError | ProofError)
 
 
 def pause_between_attempts(error: TokenRequestError, attempt: int, jitter: float) -> float:
