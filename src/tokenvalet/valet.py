@@ -228,8 +228,10 @@ class TokenValet:
             options: whatever else `aiohttp.ClientSession` takes.
         """
         check_client_options(options, "aiohttp_session")
-        middleware = self.aiohttp_middleware(name, customize=customize)
-        session: aiohttp.ClientSession = shell_of("aiohttp").session_for(middleware, options)
+        shell = shell_of("aiohttp")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        session: aiohttp.ClientSession = shell.session_for(client, self._renewer, pools, customize, options)
         return session
 
     def aiohttp_middleware(

@@ -1,8 +1,8 @@
 """aiohttp: the client middleware that puts the token on, hop by hop, where a request is really sent; and a ready session.
 
 aiohttp calls the middleware for every hop of a redirect, and again where it sends a request anew over another connection.
-The shell works on copies, and takes the token out of them again once they are sent: aiohttp keeps the headers of a request
-with its answer, and with some errors.
+The shell works on a copy of the headers, and takes the token out of it again once it is sent: aiohttp keeps the headers of a
+request with its answer, and with some errors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import functools
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
@@ -37,13 +37,14 @@ __all__ = ["CONNECTIONS", "ValetMiddleware", "session_for"]
 OWN_FRAMES = frozenset(
     {"tokenvalet", "aiohttp", "aiohappyeyeballs", "asyncio", "contextlib", "selectors", "socket", "ssl"}
 )
-WAY = "_tokenvalet_way"
 # As aiohttp keeps the names of headers that it looks up often.
 AUTHORIZATION = hdrs.AUTHORIZATION
 DPOP = type(AUTHORIZATION)("DPoP")
 
 # What all hops of one call have in common, of the last call in this context whose answer was a redirect.
 _redirected: ContextVar[Any] = ContextVar("tokenvalet.redirected", default=None)
+# That of the request which is being sent in this context, for the connector of a ready session, unless it is the usual one.
+_way: ContextVar[Any] = ContextVar("tokenvalet.way", default=None)
 # Answers, on pools that were retired meanwhile, which are to be closed on their loop.
 _closings: set[asyncio.Task[None]] = set()
 
@@ -63,13 +64,8 @@ class _Connections:
 CONNECTIONS = SimpleNamespace(__name__="aiohttp", AsyncHTTPTransport=_Connections)
 
 
-class _Way(NamedTuple):
-    """Over which connections a request goes: those of this origin, with this certificate; abroad, with none."""
-
-    pools: Pools
-    origin: Origin
-    identity: TlsIdentity | None
-    abroad: bool
+# Over which connections a request goes: those of this origin, with this certificate; abroad, with none.
+Way = tuple[Pools, Origin, TlsIdentity | None, bool]
 
 
 class _AiohttpHop(Hop):
@@ -85,15 +81,20 @@ class _SharedConnector(aiohttp.BaseConnector):
 
     allowed_protocol_schema_set = aiohttp.TCPConnector.allowed_protocol_schema_set
 
+    def __init__(self, middleware: ValetMiddleware) -> None:
+        super().__init__()
+        self._middleware = middleware
+        self._last: tuple[Pool, Origin] | None = None
+
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        way: _Way | None = req.__dict__.get(WAY)
-        if way is None:
-            raise ConfigurationError(
-                "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
-                code="middleware_left_out",
-            )
-        pools, origin, identity, abroad = way
-        pool = await pools.async_pool(origin, identity, abroad=abroad)
+        middleware, last = self._middleware, self._last
+        pools, origin, identity, abroad = _way.get() or middleware.usual_way(req)
+        if last is not None and last[1] is origin and identity is None and not abroad and pools.enter(last[0], None):
+            pool = last[0]
+        else:
+            pool = await pools.async_pool(origin, identity, abroad=abroad)
+            if pools is middleware.pools and identity is None and not abroad:
+                self._last = pool, origin
         try:
             if (proxy := pool.transport.proxy) is not None:
                 _go_through(req, proxy)
@@ -116,58 +117,101 @@ class ValetMiddleware:
         pools: Pools,
         token_parameters: TokenParameters | None = None,
         customize: Customize | None = None,
+        *,
+        is_ready: bool = False,
     ) -> None:
         self._client = client
         self._renewer = renewer
-        self._pools = pools
+        self.pools = pools
+        self._is_ready = is_ready
         self._parameters = checked_parameters(client, token_parameters)
         self._customize = customize
         self._observers = client.around.observers
         config = client.config
         self._has_tls = client.file_identity is not None or config.allow_insecure_tls
         self._is_configured = self._has_tls or config.proxy is not None
+        self._is_plain = not (
+            self._is_configured
+            or self._observers.every_call
+            or client.credentials.proof_key is not None
+            or token_parameters is not None
+            or customize is not None
+        )
         # The few spellings in which the origins come where tokens may go, so that they are worked out once.
-        self._home: dict[tuple[str, str | None, int | None], Origin] = {}
+        self._home: dict[tuple[str, str], Origin] = {}
 
     def __repr__(self) -> str:
         return f"<ValetMiddleware of client {self._client.name!r}>"
 
-    @property
-    def base_url(self) -> str | None:
-        """The base URL of the client's configuration."""
-        return self._client.config.base_url
+    def usual_way(self, request: Any) -> Way:
+        """Return the way of a request that has come through this middleware, and has set no other."""
+        url = request.url
+        origin = self._home.get((url.scheme, url.raw_authority))
+        if origin is None or AUTHORIZATION not in request.headers:
+            raise ConfigurationError(
+                "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
+                code="middleware_left_out",
+            )
+        return self.pools, origin, None, False
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        url = request.url
-        address = (url.scheme, url.raw_host, url.explicit_port)
-        origin = self._home.get(address)
+        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        url, headers = request.url, request.headers
+        origin = self._home.get((url.scheme, url.raw_authority)) if self._is_plain else None
+        if origin is None or AUTHORIZATION in headers or DPOP in headers or self._is_special(request):
+            return await self._call(request, handler)
+        ticket = self._client.ticket()
+        token = self._renewer.get(ticket)
+        if isinstance(token, Waiting):
+            token = await wait_async(token)
+        request.headers = dressed = headers.copy()
+        dressed[AUTHORIZATION] = token.authorization.decode("ascii")
         try:
-            if origin is None:
-                origin = origin_of(url.scheme, url.raw_host or "", url.port)
-                if origin not in self._client.guard.home:
-                    return await self._send_abroad(request, origin, handler)
-                self._home[address] = origin
+            response = await handler(request)
+        except BaseException as error:
+            leftovers.scrub(error, OWN_FRAMES)
+            raise
+        finally:
+            request.headers = headers
+            del dressed[AUTHORIZATION]
+        if response.status < 300:
+            return response
+        return await self._converse(request, (self.pools, origin, None, False), handler, ticket, token, response)
+
+    def _is_special(self, request: Any) -> bool:
+        if request.ssl is not True or request.proxy is not None:
+            return True
+        return not self._is_ready and isinstance(request.session.connector, _SharedConnector)
+
+    async def _call(self, request: Any, handler: Any) -> Any:
+        """As `__call__`, whatever there is to it."""
+        url = request.url
+        origin = origin_of(url.scheme, url.raw_host or "", url.port)
+        try:
+            if origin not in self._client.guard.home:
+                return await self._send_abroad(request, origin, handler)
+            if url.raw_user is not None or url.raw_password is not None:
+                raise user_information(self._client)
+            # The same one for all, so that it is known by its identity.
+            origin = self._home.setdefault((url.scheme, url.raw_authority), origin)
             ticket = self._ticket(request)
+            if AUTHORIZATION in request.headers or DPOP in request.headers:
+                request = self._apart(request, ticket)
         except TokenValetError as error:
             tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
             raise
         token = self._renewer.get(ticket)
         if isinstance(token, Waiting):
             token = await wait_async(token)
-        way = _Way(self._pools, origin, ticket.identity, False)
-        if token.proof_key is not None:
-            return await self._converse(request, way, handler, ticket, token, None)
-        response = await self._send(request, way, handler, token.authorization, None)
-        if response.status < 300 and not self._observers.every_call:
-            return response
-        return await self._converse(request, way, handler, ticket, token, response)
+        way = (self.pools, origin, ticket.identity, False)
+        return await self._converse(request, way, handler, ticket, token, None)
 
     async def _converse(
-        self, request: Any, way: _Way, handler: Any, ticket: Ticket, token: AccessToken, response: Any
+        self, request: Any, way: Way, handler: Any, ticket: Ticket, token: AccessToken, response: Any
     ) -> Any:
         """Go through the whole flow of a call; `response` is the answer to its first step, if that was sent by now."""
-        hop = _AiohttpHop(request.method, way.origin, request.url.raw_path)
+        hop = _AiohttpHop(request.method, way[1], request.url.raw_path)
         hop.request = request
         flow = api_call(token, hop, self._client.around.nonces)
         try:
@@ -200,30 +244,33 @@ class ValetMiddleware:
             self._check_settings(request)
         if parameters is None and self._customize is not None:
             parameters = checked_parameters(client, self._customize(request))
-        url, headers = request.url, request.headers
-        if url.raw_user is not None or url.raw_password is not None:
-            raise user_information(client)
-        if AUTHORIZATION in headers or DPOP in headers:
-            raise own_header(client, AUTHORIZATION if AUTHORIZATION in headers else DPOP)
         return client.ticket(parameters)
+
+    def _apart(self, request: Any, ticket: Ticket) -> Any:
+        """Return a copy of a request that is being sent, by somebody who sends it twice at once; refuse any other."""
+        headers = request.headers
+        token = self._renewer.fresh(ticket)
+        if token is None or headers.get(AUTHORIZATION) != token.authorization.decode("ascii"):
+            raise own_header(self._client, AUTHORIZATION if AUTHORIZATION in headers else DPOP)
+        twin = object.__new__(type(request))
+        twin.__dict__.update(request.__dict__)
+        twin.headers = headers.copy()
+        for name in (AUTHORIZATION, DPOP):
+            twin.headers.popall(name, None)
+        return twin
 
     async def _send_abroad(self, request: Any, origin: Origin, handler: Any) -> Any:
         self._check_settings(request)
         redirected = request._timer is _redirected.get()
         check_abroad(self._client, origin, redirected=redirected, has_body=lambda: _has_body(request))
-        way = _Way(self._pools, origin, self._client.file_identity, True)
+        way = (self.pools, origin, self._client.file_identity, True)
         return self._after(request, await self._send(request, way, handler, None, None))
 
     async def _send(
-        self, request: Any, way: _Way, handler: Any, authorization: bytes | None, proof: bytes | None
+        self, request: Any, way: Way, handler: Any, authorization: bytes | None, proof: bytes | None
     ) -> Any:
-        # A shallow copy: the constructor would work out anew all that the request has already.
-        twin = object.__new__(type(request))
-        twin.__dict__.update(request.__dict__)
-        twin.__dict__[WAY] = way
-        twin.headers = headers = request.headers.copy()
-        if self._is_configured:
-            self._configure(twin, way)
+        bare = request.headers
+        request.headers = headers = bare.copy()
         if authorization is None:
             # aiohttp makes credentials of a name in the address of a redirect.
             headers.popall(AUTHORIZATION, None)
@@ -231,29 +278,31 @@ class ValetMiddleware:
             headers[AUTHORIZATION] = authorization.decode("ascii")
             if proof is not None:
                 headers[DPOP] = proof.decode("ascii")
+        if self._is_configured:
+            self._configure(request, way)
+        _way.set(way)
         try:
-            return await handler(twin)
+            return await handler(request)
         except BaseException as error:
-            # Its body may not be touched by two at once, should the library send it anew.
-            twin.terminate()
-            del twin
             leftovers.scrub(error, OWN_FRAMES)
             raise
         finally:
+            _way.set(None)
+            request.headers = bare
             if authorization is not None:
                 del headers[AUTHORIZATION]
                 if proof is not None:
                     del headers[DPOP]
 
-    def _configure(self, twin: Any, way: _Way) -> None:
+    def _configure(self, request: Any, way: Way) -> None:
         """Have a connector of the caller's own speak TLS, and use a proxy, as the client's configuration says."""
         client = self._client
-        if self._has_tls and twin.is_ssl():
-            identity = way.identity or client.identity()
-            twin._ssl = identity.bare_context if way.abroad else identity.context
+        if self._has_tls and request.is_ssl():
+            identity = way[2] or client.identity()
+            request._ssl = identity.bare_context if way[3] else identity.context
         if client.config.proxy is not None:
-            proxy = proxy_for(str(way.origin), client.config.proxy)
-            _go_through(twin, proxy.reveal() if proxy is not None else None)
+            proxy = proxy_for(str(way[1]), client.config.proxy)
+            _go_through(request, proxy.reveal() if proxy is not None else None)
 
     def _check_settings(self, request: Any) -> None:
         """Refuse what the client's configuration decides; a session of the caller's own may have some of its own."""
@@ -305,13 +354,16 @@ class _Fields:
         return found
 
 
-def session_for(middleware: ValetMiddleware, options: dict[str, Any]) -> aiohttp.ClientSession:
-    """Return a session that sends everything through `middleware`, over the connections of the valet."""
-    if (base_url := options.pop("base_url", None) or middleware.base_url) is not None:
+def session_for(
+    client: NamedClient, renewer: Renewer, pools: Pools, customize: Customize | None, options: dict[str, Any]
+) -> aiohttp.ClientSession:
+    """Return a session whose every request carries a token, over the connections of the valet."""
+    middleware = ValetMiddleware(client, renewer, pools, None, customize, is_ready=True)
+    if (base_url := options.pop("base_url", None) or client.config.base_url) is not None:
         text = str(base_url)
         # aiohttp would leave out the last part of a path that does not end so.
         options["base_url"] = text if text.endswith("/") else text + "/"
-    return aiohttp.ClientSession(connector=_SharedConnector(), middlewares=(middleware,), **options)
+    return aiohttp.ClientSession(connector=_SharedConnector(middleware), middlewares=(middleware,), **options)
 
 
 def _go_through(request: Any, proxy: str | None) -> None:

@@ -125,6 +125,10 @@ class Pools:
             else:
                 return self._made(self._library.AsyncHTTPTransport, way, identity).for_one_call()
 
+    def enter(self, pool: Pool, identity: TlsIdentity | None) -> bool:
+        """Count a call in on a pool that was had from here before, for the same origin, if it serves still."""
+        return self._serves(pool, identity) and pool.enter()
+
     def close(self) -> None:
         """Close the pools of threads, and have those of event loops closed on their loops.
 
