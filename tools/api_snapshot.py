@@ -22,6 +22,7 @@ from typing import Any
 PUBLIC_MODULES = (
     "tokenvalet",
     "tokenvalet.errors",
+    "tokenvalet.telemetry",
     "tokenvalet.testing",
 )
 PACKAGE = "tokenvalet"

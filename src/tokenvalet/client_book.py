@@ -56,6 +56,10 @@ class ClientBook:
     def __getitem__(self, name: str) -> NamedClient:
         return self._clients[name]
 
+    def names(self) -> list[str]:
+        """Return the names of the clients that are known now."""
+        return list(self._clients)
+
     def named(self, name: str | None) -> NamedClient:
         """Return the client of that name; without a name, the only one, or the one named ``default``.
 

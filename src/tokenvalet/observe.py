@@ -79,6 +79,7 @@ class Event(NamedTuple):
 
 
 Observer = Callable[[Event], None]
+"""Told of every event; one with an attribute `ignores`, a set of names of events, is not told of those."""
 
 _EVERYWHERE: list[Observer] = []
 
@@ -99,25 +100,33 @@ class Observers:
     Attributes:
         every_call: whether anybody listens to what happens with every call: a listener, or a log that was at DEBUG when
             the valet was made. Where nobody does, a call costs no event.
+        every_request: whether anybody listens to each request that goes to the API.
     """
 
-    __slots__ = ("_listeners", "_restraint", "every_call")
+    __slots__ = ("_debug", "_listeners", "_restraint", "_told", "every_call", "every_request")
 
     def __init__(self, listeners: Iterable[Observer] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._listeners = (*listeners, *_EVERYWHERE)
         self._restraint = _Restraint(clock)
-        self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+        self._debug = logger.isEnabledFor(logging.DEBUG)
+        self._listen((*listeners, *_EVERYWHERE))
         _keep_headers_out_of_the_log()
 
     def add(self, listener: Observer) -> None:
         """Tell this one as well, from now on."""
-        self._listeners = (*self._listeners, listener)
-        self.every_call = True
+        self._listen((*self._listeners, listener))
 
     def remove(self, listener: Observer) -> None:
         """Tell this one nothing more, if it was told anything."""
-        self._listeners = tuple(one for one in self._listeners if one is not listener)
-        self.every_call = bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+        self._listen(tuple(one for one in self._listeners if one is not listener))
+
+    def _listen(self, listeners: tuple[Observer, ...]) -> None:
+        self._listeners = listeners
+        # Worked out beforehand, since it is asked for every call.
+        self._told = {
+            name: tuple(one for one in listeners if name not in getattr(one, "ignores", ())) for name in EVENT_NAMES
+        }
+        self.every_call = self._debug or bool(listeners)
+        self.every_request = self._debug or bool(self._told["call_sent"])
 
     def tell(self, event: Event) -> None:
         """Tell all listeners."""
@@ -127,7 +136,7 @@ class Observers:
             log_event(event, left_out=self._restraint.left_out(event.name, event.client, event.code or ""))
         else:
             log_event(event)
-        for listener in self._listeners:
+        for listener in self._told[event.name]:
             try:
                 listener(event)
             except Exception as error:  # noqa: BLE001  a listener's trouble is not the caller's

@@ -20,7 +20,8 @@ LIBRARIES = {
     **dict.fromkeys(("redis", "valkey"), "stores"),
     **dict.fromkeys(("joserfc", "trustme", "uvicorn"), "testing"),
     **dict.fromkeys(("click",), "cli"),
-    **dict.fromkeys(("anyio", "opentelemetry", "trio"), "nobody"),
+    **dict.fromkeys(("opentelemetry",), "telemetry"),
+    **dict.fromkeys(("anyio", "trio"), "nobody"),
 }
 BESIDE = {("fastapi", "starlette")}  # FastAPI's users meet Starlette's names in FastAPI itself
 IN_CORE = {"idna"}  # computes, and nothing else
@@ -58,7 +59,7 @@ def wrong_arrows(source: Path) -> Iterator[str]:
         for name in imports(tree, module, is_package, at_load=False):
             line = f"{module} imports {name}"
             other = name.split(".")[1] if name.startswith(f"{PACKAGE}.") else ""
-            if other in {"hosts", "testing", "cli"} and room != other and (room, other) not in DOORS:
+            if other in {"hosts", "telemetry", "testing", "cli"} and room != other and (room, other) not in DOORS:
                 yield f"{line}: nothing imports {other}"
             if {room, other} <= {"stores", "clients", "hosts"} and room != other:
                 yield f"{line}: stores, clients and hosts never import one another"
@@ -77,7 +78,8 @@ def wrong_arrows(source: Path) -> Iterator[str]:
             if library not in LIBRARIES or room in {"testing", "cli"}:
                 continue
             home = LIBRARIES[library]
-            named = home not in {"clients", "hosts"} or parts[-1] in (library, f"{library}_shell") or (parts[-1], library) in BESIDE
+            named = home not in {"clients", "hosts"} or parts[-1] in (library, f"{library}_shell")
+            named = named or (parts[-1], library) in BESIDE
             if room != home or not named:
                 yield f"{module} imports {name} when it is loaded: only {home} may, in a module of that name"
 
@@ -109,6 +111,8 @@ def test_importing_the_package_loads_no_optional_library_and_starts_no_thread() 
         ("valet.py", "import httpx2", "only clients may"),
         ("clients/aiohttp.py", "import requests", "in a module of that name"),
         ("hosts/fastapi.py", "import celery", "in a module of that name"),
+        ("renewal.py", "import opentelemetry.trace", "only telemetry may"),
+        ("valet.py", "def measured():\n    from . import telemetry", "nothing imports telemetry"),
         ("waiting.py", "try:\n    import trio\nexcept ImportError:\n    pass", "only nobody may"),
     ],
 )
@@ -128,6 +132,7 @@ def test_a_wrong_arrow_is_seen(path: str, source: str, fault: str, tmp_path: Pat
         ("clients/httpx2.py", "import httpx2"),
         ("hosts/fastapi.py", "import fastapi\nfrom starlette.requests import Request"),
         ("stores/server.py", "import redis"),
+        ("telemetry/spans.py", "from opentelemetry import trace\nfrom ..observe import Event"),
         ("waiting.py", "def wait():\n    import trio"),
         ("valet.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import httpx2"),
         ("cli/demo.py", "import click\ndef demo():\n    from ..testing import AuthorizationServer"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
@@ -84,17 +85,18 @@ class _SharedConnector(aiohttp.BaseConnector):
     def __init__(self, middleware: ValetMiddleware) -> None:
         super().__init__()
         self._middleware = middleware
-        self._last: tuple[Pool, Origin] | None = None
+        self._last: tuple[Pool, Origin, Callable[[], None]] | None = None
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         middleware, last = self._middleware, self._last
         pools, origin, identity, abroad = _way.get() or middleware.usual_way(req)
         if last is not None and last[1] is origin and identity is None and not abroad and pools.enter(last[0], None):
-            pool = last[0]
+            pool, _, leave = last
         else:
             pool = await pools.async_pool(origin, identity, abroad=abroad)
+            leave = functools.partial(_leave, pool)
             if pools is middleware.pools and identity is None and not abroad:
-                self._last = pool, origin
+                self._last = pool, origin, leave
         try:
             if (proxy := pool.transport.proxy) is not None:
                 _go_through(req, proxy)
@@ -103,7 +105,7 @@ class _SharedConnector(aiohttp.BaseConnector):
             if pool.leave():
                 await pool.aclose()
             raise
-        connection.add_callback(functools.partial(_leave, pool))
+        connection.add_callback(leave)
         return connection
 
 
@@ -132,7 +134,6 @@ class ValetMiddleware:
         self._is_configured = self._has_tls or config.proxy is not None
         self._is_plain = not (
             self._is_configured
-            or self._observers.every_call
             or client.credentials.proof_key is not None
             or token_parameters is not None
             or customize is not None
@@ -175,7 +176,7 @@ class ValetMiddleware:
         finally:
             request.headers = headers
             del dressed[AUTHORIZATION]
-        if response.status < 300:
+        if response.status < 300 and not self._observers.every_request:
             return response
         return await self._converse(request, (self.pools, origin, None, False), handler, ticket, token, response)
 
@@ -225,7 +226,7 @@ class ValetMiddleware:
                             await _discard(response)
                         response = await self._send(request, way, handler, step.authorization, step.proof)
                     sent = False
-                    if self._observers.every_call:
+                    if self._observers.every_request:
                         self._tell_sent(request, response)
                     step = flow.send(Answer(response.status, _Fields(response.headers)))
                 else:

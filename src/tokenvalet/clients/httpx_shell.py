@@ -133,7 +133,7 @@ def _class_for(library: Any) -> Any:
                             tell(self._client, "call_retried", cause=step.reason)
                             discard(response, prepared.timeouts)
                         response = self._send(self._dressed(request, prepared, step), prepared)
-                        if observers.every_call:
+                        if observers.every_request:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:
@@ -165,7 +165,7 @@ def _class_for(library: Any) -> Any:
                             tell(self._client, "call_retried", cause=step.reason)
                             await discard_async(response)
                         response = await self._send_async(self._dressed(request, prepared, step), prepared)
-                        if observers.every_call:
+                        if observers.every_request:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:

@@ -177,7 +177,7 @@ class ValetAdapter(BaseAdapter):
                         tell(self._client, "call_retried", cause=step.reason)
                         discard_raw(response)
                     response = self._send(request, _dressed(request, way, step), way, settings)
-                    if self._client.around.observers.every_call:
+                    if self._client.around.observers.every_request:
                         self._tell_sent(request, response)
                     step = flow.send(Answer(response.status_code, _fields_of(response)))
                 else:
