@@ -19,6 +19,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -237,6 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no soak: it {reason}")
         return 1
     logging.getLogger("tokenvalet").addHandler(logging.NullHandler())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are ended too
     compress()
     clients = [f"{kind}-{scheme}" for kind in KINDS for scheme in (*SCHEMES, "tenant")]
     place = Path(tempfile.mkdtemp(prefix="tv-"))

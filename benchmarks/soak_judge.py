@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tokenvalet import Event, TokenValetError
 from tokenvalet.core.policy import FLEET_PAUSE, FORCED_RENEWAL_SPACING
@@ -32,6 +32,14 @@ class Troubled(Protocol):
         ...
 
 
+class _Failure(NamedTuple):
+    """A renewal that failed: when, until when that is remembered, and whether the server was in trouble."""
+
+    end: float
+    until: float
+    excused: bool
+
+
 class _Known:
     """What is known of one client of one valet."""
 
@@ -40,7 +48,7 @@ class _Known:
     def __init__(self) -> None:
         self.began: float | None = None
         self.end = float("-inf")
-        self.failures: deque[tuple[float, float, float]] = deque(maxlen=MOST_FAILURES)
+        self.failures: deque[_Failure] = deque(maxlen=MOST_FAILURES)
 
 
 class Judge:
@@ -130,7 +138,10 @@ class Judge:
         began = known.began if known.began is not None else now
         known.began = None
         if event.name == "renewal_failed":
-            known.failures.append((began, now, now + event.seconds))
+            excused = self._spells.touches("auth", began, now)
+            if event.code == "token_request_failed_elsewhere":
+                excused = self._failed_elsewhere(valet, event.client, began - 2 * FLEET_PAUSE)
+            known.failures.append(_Failure(now, now + event.seconds, excused))
         else:
             # A lifetime counts from before the request was sent, and not from the answer.
             known.end = (began if event.name == "token_cached" else now) + event.seconds - 0.01
@@ -140,7 +151,7 @@ class Judge:
             known = self._known.get((valet, client))
             if known is None or known.end > now:
                 return False
-            return self._met_trouble(known, lambda _, until: until, began, now)
+            return self._met_trouble(known, now, lambda failure: failure.until + SLACK >= began)
 
     def _may_be_401(self, valet: str, client: str, began: float, now: float) -> bool:
         if self._spells.touches("tokens", began, now, kind="rejected"):
@@ -149,11 +160,23 @@ class Judge:
             known = self._known.get((valet, client))
             if known is None:
                 return False
-            return self._met_trouble(known, lambda end, until: max(until, end + FORCED_RENEWAL_SPACING), began, now)
+            spaced = FORCED_RENEWAL_SPACING + SLACK
+            return self._met_trouble(
+                known, now, lambda failure: max(failure.until + SLACK, failure.end + spaced) >= began
+            )
 
-    def _met_trouble(self, known: _Known, lasts: Callable[[float, float], float], began: float, now: float) -> bool:
-        """Whether a renewal that counts for a call met a server in trouble, or somebody who had a moment before."""
-        counting = [(since, end) for since, end, until in known.failures if lasts(end, until) + SLACK >= began]
-        if known.began is not None:
-            counting.append((known.began, now))
-        return any(self._spells.touches("auth", since - 2 * FLEET_PAUSE, end) for since, end in counting)
+    def _met_trouble(self, known: _Known, now: float, counts: Callable[[_Failure], bool]) -> bool:
+        """Whether a server in trouble was met by a renewal that failed and counts, or by the one that is under way."""
+        if known.began is not None and self._spells.touches("auth", known.began, now):
+            return True
+        return any(failure.excused and counts(failure) for failure in known.failures)
+
+    def _failed_elsewhere(self, valet: str, client: str, since: float) -> bool:
+        """Whether a valet that shares the store with this one met a server in trouble then."""
+        store = valet.split()[0]
+        return any(
+            failure.excused and failure.end >= since
+            for (other, name), known in self._known.items()
+            if other != valet and other.split()[0] == store and name == client
+            for failure in known.failures
+        )

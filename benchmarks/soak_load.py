@@ -123,7 +123,9 @@ class Load:
                 continue
             number += 1
             name = f"tenant-{number}"
-            config = program.tenant.model_copy(update={"parameters": {"tenant": str(number)}, "dpop": number % 2 == 0})
+            config = program.tenant.model_copy(
+                update={"parameters": {"tenant": f"{program.label} {number}"}, "dpop": number % 2 == 0}
+            )
             program.valet.add_client(name, config)
             good = self._call(program, name)
             program.valet.remove_client(name)

@@ -98,7 +98,6 @@ class Court:
         self.now = 0.0
         self.spells = spells
         self.judge = module("soak_judge").Judge(self, lambda: self.now)
-        self.hear = self.judge.listener("valet")
 
     def touches(self, place: str, begin: float, end: float, *, kind: str = "") -> bool:
         return any(
@@ -106,17 +105,22 @@ class Court:
             for known, what, since, until in self.spells
         )
 
-    def renewal(self, name: str, began: float, ended: float, seconds: float) -> None:
-        self.now = began
-        self.hear(Event(name="renewal_started", client="m2m"))
+    def renewal(
+        self, name: str, began: float, ended: float, seconds: float, valet: str = "valet", code: str = ""
+    ) -> None:
+        self.begins(began, valet)
         self.now = ended
-        self.hear(Event(name=name, client="m2m", seconds=seconds))
+        self.judge.listener(valet)(Event(name=name, client="m2m", seconds=seconds, code=code))
 
-    def fails(self, at: float) -> bool:
+    def begins(self, at: float, valet: str = "valet") -> None:
+        self.now = at
+        self.judge.listener(valet)(Event(name="renewal_started", client="m2m"))
+
+    def fails(self, at: float, valet: str = "valet") -> bool:
         """Whether it is a fault that a call fails then."""
         self.now = at
         before = len(self.judge.broken)
-        self.judge.refused("valet", "m2m", at - 0.01, TokenRequestError("no"))
+        self.judge.refused(valet, "m2m", at - 0.01, TokenRequestError("no"))
         return len(self.judge.broken) > before
 
     def hands_401(self, at: float) -> bool:
@@ -146,9 +150,20 @@ def test_a_call_may_not_fail_where_no_server_was_in_trouble() -> None:
 def test_a_call_may_fail_while_a_renewal_is_under_way_with_a_server_in_trouble() -> None:
     for kind, fault in (("auth", False), ("Redis", True)):
         court = Court((kind, "hanging", 1.0, 9.0))
-        court.now = 2.0
-        court.hear(Event(name="renewal_started", client="m2m"))
+        court.begins(2.0)
         assert court.fails(4.0) is fault
+
+
+def test_a_call_may_fail_since_another_process_met_a_server_in_trouble_a_moment_before() -> None:
+    for trouble, fault in (("auth", False), ("Redis", True)):
+        court = Court((trouble, "hanging", 1.0, 2.0))
+        court.renewal("renewal_failed", 1.5, 2.9, 2.0, valet="Redis 0")
+        court.renewal("renewal_failed", 4.0, 4.1, 2.0, valet="Redis 1", code="token_request_failed_elsewhere")
+        assert court.fails(5.0, valet="Redis 1") is fault
+    court = Court(("auth", "hanging", 1.0, 2.0))
+    court.renewal("renewal_failed", 1.5, 2.4, 2.0, valet="Redis 0")
+    court.renewal("renewal_failed", 4.0, 4.1, 2.0, valet="Redis 1", code="token_request_failed_elsewhere")
+    assert court.fails(5.0, valet="Redis 1")
 
 
 def test_a_401_may_be_handed_out_while_the_api_rejects_everything_and_after_a_revocation_it_may_not() -> None:
