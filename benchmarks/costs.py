@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import httpx2
 import jwt
@@ -62,12 +64,13 @@ class _Nowhere(httpx2.BaseTransport):
         return self.response
 
 
-def _valet() -> TokenValet:
+def _valet(changes: Mapping[str, Any] = MappingProxyType({})) -> TokenValet:
     settings = {
         "token_endpoint": "https://login.example.org/token",
         "client_id": "bench",
         "client_secret": "bench-secret",
         "base_url": "https://api.example.org",
+        **changes,
     }
     return TokenValet.from_dict({"clients": {"m2m": settings}}, backchannel=_Canned())
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 
+import adapters
 import costs
 import counts
+import instrumented
 import renewals
 import sharing
 
@@ -25,6 +27,8 @@ def main() -> int:
     for title, section in (
         ("counts", counts.run),
         ("costs", costs.run),
+        ("adapters", adapters.run),
+        ("telemetry", instrumented.run),
         ("renewals", renewals.run),
         ("stores", sharing.run),
     ):

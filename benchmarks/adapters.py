@@ -1,0 +1,195 @@
+"""What the tokens cost on each HTTP client: warm calls with a Bearer token, against the same client with a static header.
+
+Over a real socket, to a server in a process of its own that answers at once and looks at nothing, since whatever time a
+server takes makes the ratio look better. Both ways take turns call by call, in an order that changes, so that what slows
+the machine slows both; and the median of all calls is compared, which few slow ones do not move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import costs
+import httpx
+import httpx2
+import requests
+
+from tokenvalet import TokenValet
+
+BOUND = 1.03
+ROUNDS = 4000
+WARM_UP = 300
+TRIES = 3  # on a machine that is shared; each is measured anew, whole
+
+Line = tuple[str, bool]
+Call = Callable[[], Any]
+
+
+def run() -> Iterator[Line]:
+    """Yield the ratio of each client, and whether it is within its bound."""
+    with _server() as url:
+        for name, measure in CLIENTS.items():
+            found: list[tuple[float, float]] = []
+            while len(found) < TRIES and (not found or min(found)[0] > BOUND):
+                with costs._valet({"allowed_origins": [url]}) as valet:
+                    valet.token("m2m")
+                    plain, ours = measure(valet, url, {"Authorization": valet.token("m2m").authorization.decode()})
+                found.append((ours / plain, plain))
+            ratio, plain = min(found)
+            tries = f", {len(found)} tries" if len(found) > 1 else ""
+            yield (
+                f"warm, {name}: {ratio:.3f} times the same client with a static header, {plain:.0f} µs{tries} "
+                f"(bound: {BOUND})",
+                ratio <= BOUND,
+            )
+
+
+def _medians(plain: Call, ours: Call) -> tuple[float, float]:
+    """Return the median microseconds of a call, plain and ours."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUNDS + WARM_UP):
+        pair = ((0, plain), (1, ours)) if number % 2 else ((1, ours), (0, plain))
+        for which, call in pair:
+            began = time.perf_counter()
+            call()
+            times[which].append(time.perf_counter() - began)
+    return _of(times)
+
+
+async def _async_medians(
+    plain: Callable[[], Awaitable[Any]], ours: Callable[[], Awaitable[Any]]
+) -> tuple[float, float]:
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUNDS + WARM_UP):
+        pair = ((0, plain), (1, ours)) if number % 2 else ((1, ours), (0, plain))
+        for which, call in pair:
+            began = time.perf_counter()
+            await call()
+            times[which].append(time.perf_counter() - began)
+    return _of(times)
+
+
+def _of(times: tuple[list[float], list[float]]) -> tuple[float, float]:
+    plain, ours = (statistics.median(one[WARM_UP:]) * 1e6 for one in times)
+    return plain, ours
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _httpx2(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    with httpx2.Client(headers=headers) as plain, valet.client("m2m") as ours, _no_collection():
+        return _medians(lambda: plain.get(url), lambda: ours.get(url))
+
+
+def _httpx(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    transport = valet.transport("m2m", httpx)
+    with httpx.Client(headers=headers) as plain, httpx.Client(transport=transport) as ours, _no_collection():
+        return _medians(lambda: plain.get(url), lambda: ours.get(url))
+
+
+def _httpx2_async(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    async def measure() -> tuple[float, float]:
+        async with httpx2.AsyncClient(headers=headers) as plain, valet.async_client("m2m") as ours:
+            with _no_collection():
+                return await _async_medians(lambda: plain.get(url), lambda: ours.get(url))
+
+    return asyncio.run(measure())
+
+
+def _httpx_async(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    async def measure() -> tuple[float, float]:
+        transport = valet.transport("m2m", httpx)
+        async with httpx.AsyncClient(headers=headers) as plain, httpx.AsyncClient(transport=transport) as ours:
+            with _no_collection():
+                return await _async_medians(lambda: plain.get(url), lambda: ours.get(url))
+
+    return asyncio.run(measure())
+
+
+def _requests(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    with requests.Session() as plain, valet.requests_session("m2m") as ours, _no_collection():
+        # As in a ready session; looking for a .netrc file and proxies would make the plain one slower.
+        plain.trust_env = False
+        plain.headers.update(headers)
+        return _medians(lambda: plain.get(url), lambda: ours.get(url))
+
+
+def _aiohttp(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    async def get(session: aiohttp.ClientSession) -> None:
+        async with session.get(url) as response:
+            await response.read()
+
+    async def measure() -> tuple[float, float]:
+        async with aiohttp.ClientSession(headers=headers) as plain, valet.aiohttp_session("m2m") as ours:
+            with _no_collection():
+                return await _async_medians(lambda: get(plain), lambda: get(ours))
+
+    return asyncio.run(measure())
+
+
+CLIENTS = {
+    "httpx2": _httpx2,
+    "httpx2 on asyncio": _httpx2_async,
+    "httpx": _httpx,
+    "httpx on asyncio": _httpx_async,
+    "requests": _requests,
+    "aiohttp": _aiohttp,
+}
+
+
+# The server
+
+
+class _Answers(asyncio.Protocol):
+    """Answers every request, which has no body, with the same few bytes."""
+
+    ANSWER = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n"
+        b"Date: Tue, 24 Nov 2026 12:00:00 GMT\r\n\r\n" + b'{"ok":true}'
+    )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n"):
+            self._transport.write(self.ANSWER)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Answers, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
+    command = [sys.executable, "-c", "import asyncio, adapters; asyncio.run(adapters._serve())"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=sys.path[0]
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
