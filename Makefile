@@ -19,7 +19,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --uni
            --no-emit-index-url --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench simulate soak lock node clean
+.PHONY: help venv demo test lint format format-check types arrows api api-snapshot audit standards bench bench-peers docs simulate soak lock node clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -73,10 +73,16 @@ soak: $(READY) ## An hour of trouble in two minutes, and what it leaves behind (
 bench: $(READY) ## The benchmarks
 	@$(PY) benchmarks/run.py $(ARGS)
 
+bench-peers: $(READY) ## The benchmark beside other libraries, in .venv-peers; writes docs/peers.md
+	@test -x .venv-peers/bin/python || $(UV) venv --quiet --python $(PY) .venv-peers
+	@$(UV) pip sync --quiet --python .venv-peers/bin/python --require-hashes requirements/peers.txt
+	@cd benchmarks && PYTHONPATH=../src ../.venv-peers/bin/python -m peers
+
 lock: $(READY) ## Write the locks anew (ARGS=--upgrade for newer versions)
 	@$(COMPILE) $(ARGS) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	@$(COMPILE) $(ARGS) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(COMPILE) $(ARGS) requirements/node.in -o requirements/node.txt
+	@$(COMPILE) $(ARGS) --extra testing --extra redis pyproject.toml requirements/peers.in -o requirements/peers.txt
 
 node: $(READY) ## Put Node.js into .venv, on a machine without it
 	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/node.txt
