@@ -86,6 +86,11 @@ def test_intervals_grow_to_sixty_seconds_for_what_somebody_has_to_mend(error: To
     assert [back_off(error, failures, 1) for failures in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+def test_what_another_process_has_met_is_looked_at_again_within_four_seconds() -> None:
+    error = TokenRequestError("elsewhere", code="token_request_failed_elsewhere")
+    assert [back_off(error, failures, 1) for failures in range(1, 6)] == [1, 2, 4, 4, 4]
+
+
 @pytest.mark.standards("S-064")
 def test_a_server_that_has_replaced_its_nonce_once_more_meanwhile_heals_by_itself() -> None:
     error = TokenRefusedError("again", error="use_dpop_nonce", status=400)

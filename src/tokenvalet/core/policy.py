@@ -30,6 +30,8 @@ LONGEST_RETRY_AFTER = 60.0
 FIRST_BACK_OFF = 1.0
 LONGEST_BACK_OFF_PASSING = 15.0
 LONGEST_BACK_OFF_LASTING = 60.0
+# Where another process has asked in vain: to look whether it has a token by now is no request to the server.
+LONGEST_BACK_OFF_ELSEWHERE = 4.0
 SMALLEST_SHARE_OF_BACK_OFF = 0.8
 FIRST_PAUSE = 0.25
 # While a failure is remembered and its interval has passed, one caller's request probes the server; callers give the
@@ -59,9 +61,12 @@ def back_off(error: TokenValetError, failures: int, jitter: float) -> float:
     """Return the seconds to leave the token endpoint alone after the `failures`-th failed renewal in a row.
 
     Intervals double from one second to fifteen for what can heal by itself and to sixty for what somebody has to mend;
-    ``Retry-After`` is honoured up to sixty. `jitter` is a random number from 0 to 1.
+    to four where it was another process that met the fault. ``Retry-After`` is honoured up to sixty. `jitter` is a random
+    number from 0 to 1.
     """
     longest = LONGEST_BACK_OFF_LASTING if is_lasting(error) else LONGEST_BACK_OFF_PASSING
+    if error.code == "token_request_failed_elsewhere":
+        longest = LONGEST_BACK_OFF_ELSEWHERE
     interval = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures - 1, 16))
     interval *= SMALLEST_SHARE_OF_BACK_OFF + (1 - SMALLEST_SHARE_OF_BACK_OFF) * jitter
     asked = error.retry_after if isinstance(error, TokenRequestError) else None

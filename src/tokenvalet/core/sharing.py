@@ -141,8 +141,8 @@ def _store_reply(outcome: Outcome) -> StoreReply:
 
 def _failed_elsewhere(share: Share) -> TokenRequestError:
     return TokenRequestError(
-        f"client {share.client!r}: another process that shares the store asked for this token a moment ago and got none: "
-        "its log says why; the next attempt comes within seconds",
+        f"client {share.client!r}: this token was asked for a moment ago, by this process or another that shares the "
+        "store, and there was none: the log says why; the next attempt comes within seconds",
         code="token_request_failed_elsewhere",
     )
 
