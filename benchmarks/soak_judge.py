@@ -172,11 +172,11 @@ class Judge:
         return any(failure.excused and counts(failure) for failure in known.failures)
 
     def _failed_elsewhere(self, valet: str, client: str, since: float) -> bool:
-        """Whether a valet that shares the store with this one met a server in trouble then."""
+        """Whether a valet that shares the store with this one, or this one itself, met a server in trouble then."""
         store = valet.split()[0]
         return any(
             failure.excused and failure.end >= since
             for (other, name), known in self._known.items()
-            if other != valet and other.split()[0] == store and name == client
+            if other.split()[0] == store and name == client
             for failure in known.failures
         )

@@ -35,7 +35,10 @@ class Trouble:
 
 
 def plan_of(seed: int, seconds: float, lifetime: float, break_at: float) -> tuple[Trouble, ...]:
-    """Return all troubles of a run, in order; none is on at `break_at` and at the end, when things are measured."""
+    """Return all troubles of a run, in order; none is on at `break_at` and at the end, when things are measured.
+
+    After the break no folder is removed, or nobody would see whether it is swept.
+    """
     found = []
     places = {
         name: (kinds, tuple(lifetime * x for x in gaps), tuple(lifetime * x for x in lengths))
@@ -45,7 +48,7 @@ def plan_of(seed: int, seconds: float, lifetime: float, break_at: float) -> tupl
         rng = random.Random(f"soak {seed} {place}")
         moment = rng.uniform(0.1, 0.5) * gaps[0]
         while moment < seconds:
-            kind = rng.choice(kinds)
+            kind = rng.choice([kind for kind in kinds if kind != "removed" or moment < break_at])
             length = 0.0 if kind in MOMENTS else rng.uniform(*lengths)
             end = min(moment + length, seconds if moment >= break_at else break_at)
             found.append(Trouble(place, kind, moment, end - moment))

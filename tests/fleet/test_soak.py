@@ -84,6 +84,7 @@ def test_all_kinds_of_troubles_come_and_none_is_on_when_things_are_measured() ->
     assert len({(trouble.place, trouble.kind) for trouble in plan}) == 21
     for moment in (120, 600):
         assert not [one for one in plan if one.begin < moment < one.begin + one.length]
+    assert not [one for one in plan if one.kind == "removed" and one.begin > 120]
     tokens = [one.begin for one in plan if one.place == "tokens"]
     assert all(later - former >= 16 for former, later in itertools.pairwise(tokens))
 
