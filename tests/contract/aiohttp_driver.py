@@ -129,7 +129,7 @@ class _Opened:
         self._loop = loop
 
     def first(self) -> bytes:
-        return self._loop.run(self._response.content.readany)
+        return self._loop.run(self._response.content.read, PIECE)
 
     def rest(self) -> bytes:
         return self._loop.run(self._response.content.read)

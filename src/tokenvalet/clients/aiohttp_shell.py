@@ -8,13 +8,8 @@ request with its answer, and with some errors.
 from __future__ import annotations
 
 import asyncio
-import base64
-import functools
-from collections.abc import Callable
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import hdrs, payload
@@ -27,11 +22,11 @@ from ..errors import ConfigurationError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..pending import Waiting
 from ..renewal import Renewer
-from ..tls import TlsIdentity
 from ..waiting import wait_async
 from . import leftovers
 from .admission import Customize, check_abroad, checked_parameters, own_header, tell, user_information
-from .pools import Pool, Pools
+from .aiohttp_connections import CONNECTIONS, WAY, SharedConnector, Way, go_through
+from .pools import Pools
 
 __all__ = ["CONNECTIONS", "ValetMiddleware", "session_for"]
 
@@ -44,29 +39,6 @@ DPOP = type(AUTHORIZATION)("DPoP")
 
 # What all hops of one call have in common, of the last call in this context whose answer was a redirect.
 _redirected: ContextVar[Any] = ContextVar("tokenvalet.redirected", default=None)
-# That of the request which is being sent in this context, for the connector of a ready session, unless it is the usual one.
-_way: ContextVar[Any] = ContextVar("tokenvalet.way", default=None)
-# Answers, on pools that were retired meanwhile, which are to be closed on their loop.
-_closings: set[asyncio.Task[None]] = set()
-
-
-class _Connections:
-    """The connector of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
-
-    def __init__(self, *, verify: Any, trust_env: bool, proxy: str | None) -> None:
-        self.connector = aiohttp.TCPConnector(ssl=verify)
-        self.proxy = proxy
-
-    async def aclose(self) -> None:
-        await self.connector.close()
-
-
-# As `Pools` takes a library.
-CONNECTIONS = SimpleNamespace(__name__="aiohttp", AsyncHTTPTransport=_Connections)
-
-
-# Over which connections a request goes: those of this origin, with this certificate; abroad, with none.
-Way = tuple[Pools, Origin, TlsIdentity | None, bool]
 
 
 class _AiohttpHop(Hop):
@@ -75,38 +47,6 @@ class _AiohttpHop(Hop):
 
     def replayable(self) -> bool:
         return _is_replayable(self.request.body)
-
-
-class _SharedConnector(aiohttp.BaseConnector):
-    """The connector of a ready session: it has every request sent over the connections of the valet."""
-
-    allowed_protocol_schema_set = aiohttp.TCPConnector.allowed_protocol_schema_set
-
-    def __init__(self, middleware: ValetMiddleware) -> None:
-        super().__init__()
-        self._middleware = middleware
-        self._last: tuple[Pool, Origin, Callable[[], None]] | None = None
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        middleware, last = self._middleware, self._last
-        pools, origin, identity, abroad = _way.get() or middleware.usual_way(req)
-        if last is not None and last[1] is origin and identity is None and not abroad and pools.enter(last[0], None):
-            pool, _, leave = last
-        else:
-            pool = await pools.async_pool(origin, identity, abroad=abroad)
-            leave = functools.partial(_leave, pool)
-            if pools is middleware.pools and identity is None and not abroad:
-                self._last = pool, origin, leave
-        try:
-            if (proxy := pool.transport.proxy) is not None:
-                _go_through(req, proxy)
-            connection = await pool.transport.connector.connect(req, traces, timeout)
-        except BaseException:
-            if pool.leave():
-                await pool.aclose()
-            raise
-        connection.add_callback(leave)
-        return connection
 
 
 class ValetMiddleware:
@@ -124,7 +64,7 @@ class ValetMiddleware:
     ) -> None:
         self._client = client
         self._renewer = renewer
-        self.pools = pools
+        self._pools = pools
         self._is_ready = is_ready
         self._parameters = checked_parameters(client, token_parameters)
         self._customize = customize
@@ -143,17 +83,6 @@ class ValetMiddleware:
 
     def __repr__(self) -> str:
         return f"<ValetMiddleware of client {self._client.name!r}>"
-
-    def usual_way(self, request: Any) -> Way:
-        """Return the way of a request that has come through this middleware, and has set no other."""
-        url = request.url
-        origin = self._home.get((url.scheme, url.raw_authority))
-        if origin is None or AUTHORIZATION not in request.headers:
-            raise ConfigurationError(
-                "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
-                code="middleware_left_out",
-            )
-        return self.pools, origin, None, False
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
@@ -178,12 +107,12 @@ class ValetMiddleware:
             del dressed[AUTHORIZATION]
         if response.status < 300 and not self._observers.every_request:
             return response
-        return await self._converse(request, (self.pools, origin, None, False), handler, ticket, token, response)
+        return await self._converse(request, (self._pools, origin, None, False), handler, ticket, token, response)
 
     def _is_special(self, request: Any) -> bool:
         if request.ssl is not True or request.proxy is not None:
             return True
-        return not self._is_ready and isinstance(request.session.connector, _SharedConnector)
+        return not self._is_ready and isinstance(request.session.connector, SharedConnector)
 
     async def _call(self, request: Any, handler: Any) -> Any:
         """As `__call__`, whatever there is to it."""
@@ -205,7 +134,7 @@ class ValetMiddleware:
         token = self._renewer.get(ticket)
         if isinstance(token, Waiting):
             token = await wait_async(token)
-        way = (self.pools, origin, ticket.identity, False)
+        way = (self._pools, origin, ticket.identity, False)
         return await self._converse(request, way, handler, ticket, token, None)
 
     async def _converse(
@@ -264,7 +193,7 @@ class ValetMiddleware:
         self._check_settings(request)
         redirected = request._timer is _redirected.get()
         check_abroad(self._client, origin, redirected=redirected, has_body=lambda: _has_body(request))
-        way = (self.pools, origin, self._client.file_identity, True)
+        way = (self._pools, origin, self._client.file_identity, True)
         return self._after(request, await self._send(request, way, handler, None, None))
 
     async def _send(
@@ -281,14 +210,14 @@ class ValetMiddleware:
                 headers[DPOP] = proof.decode("ascii")
         if self._is_configured:
             self._configure(request, way)
-        _way.set(way)
+        WAY.set(way)
         try:
             return await handler(request)
         except BaseException as error:
             leftovers.scrub(error, OWN_FRAMES)
             raise
         finally:
-            _way.set(None)
+            WAY.set(None)
             request.headers = bare
             if authorization is not None:
                 del headers[AUTHORIZATION]
@@ -303,11 +232,11 @@ class ValetMiddleware:
             request._ssl = identity.bare_context if way[3] else identity.context
         if client.config.proxy is not None:
             proxy = proxy_for(str(way[1]), client.config.proxy)
-            _go_through(request, proxy.reveal() if proxy is not None else None)
+            go_through(request, proxy.reveal() if proxy is not None else None)
 
     def _check_settings(self, request: Any) -> None:
         """Refuse what the client's configuration decides; a session of the caller's own may have some of its own."""
-        shared = isinstance(request.session.connector, _SharedConnector)
+        shared = isinstance(request.session.connector, SharedConnector)
         if request.ssl is not True and (shared or self._has_tls):
             what = "ssl= cannot be given: configure ca_file, or allow_insecure_tls"
         elif request.proxy is not None and shared:
@@ -364,29 +293,7 @@ def session_for(
         text = str(base_url)
         # aiohttp would leave out the last part of a path that does not end so.
         options["base_url"] = text if text.endswith("/") else text + "/"
-    return aiohttp.ClientSession(connector=_SharedConnector(middleware), middlewares=(middleware,), **options)
-
-
-def _go_through(request: Any, proxy: str | None) -> None:
-    """Have a request sent through a proxy; its password goes into a header, for addresses are shown in errors."""
-    if proxy is None:
-        request.update_proxy(None, None, None)
-        return
-    url = type(request.url)(proxy)
-    headers = {}
-    if url.raw_user is not None or url.raw_password is not None:
-        credentials = f"{unquote(url.raw_user or '')}:{unquote(url.raw_password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode("ascii")
-        if not request.is_ssl():
-            request.headers.update(headers)
-    request.update_proxy(url.with_user(None), None, headers)
-
-
-def _leave(pool: Pool) -> None:
-    if pool.leave():
-        closing = asyncio.get_running_loop().create_task(pool.aclose())
-        _closings.add(closing)
-        closing.add_done_callback(_closings.discard)
+    return aiohttp.ClientSession(connector=SharedConnector(pools), middlewares=(middleware,), **options)
 
 
 async def _discard(response: Any) -> None:

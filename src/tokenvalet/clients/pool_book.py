@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from ..named_client import NamedClient
@@ -13,9 +14,15 @@ __all__ = ["PoolBook"]
 
 
 class PoolBook:
-    """Pools by client and library. Safe to use from several threads."""
+    """Pools by client and library. Safe to use from several threads.
+
+    Attributes:
+        through: given a library as `Pools` takes it, returns what connections are really made of; for tests without a
+            network.
+    """
 
     def __init__(self) -> None:
+        self.through: Callable[[Any], Any] | None = None
         self._pools: dict[tuple[str, str], Pools] = {}
         # Those of removed clients too, as long as an HTTP client that was made for them is alive.
         self._all: weakref.WeakSet[Pools] = weakref.WeakSet()
@@ -27,7 +34,8 @@ class PoolBook:
         pools = self._pools.get(key)
         if pools is None:
             with self._lock:
-                pools = self._pools.setdefault(key, Pools(client, library))
+                connections = library if self.through is None else self.through(library)
+                pools = self._pools.setdefault(key, Pools(client, connections))
                 self._all.add(pools)
         return pools
 

@@ -225,7 +225,8 @@ class Pools:
         identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
         url = proxy.reveal() if proxy is not None else None
-        return Pool(kind(verify=context, trust_env=False, proxy=url), identity, self._now())
+        pool_class: type[Pool] = getattr(kind, "pool_class", Pool)
+        return pool_class(kind(verify=context, trust_env=False, proxy=url), identity, self._now())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import os
 import re
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
 import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from requests.adapters import parse_url as _parse_url  # type: ignore[attr-defined]  # urllib3 is theirs to choose
 
 from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
@@ -29,50 +29,13 @@ from ..waiting import wait
 from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
 from .leftovers import discard_raw, scrub
 from .pools import Pools
+from .requests_connections import CONNECTIONS
 
 __all__ = ["CONNECTIONS", "ValetAdapter", "ValetSession", "session_for"]
 
-MOST_CONNECTIONS = 100  # to one origin, kept for the next call
 OWN_FRAMES = frozenset({"tokenvalet", "requests", "urllib3", "http", "socket", "ssl"})
 _AUTHORITY = re.compile("(?<![:/])[/?#]")
 NETRC = " (requests sets it from a .netrc file where the session has trust_env)"
-
-
-class _Connections(HTTPAdapter):
-    """The adapter of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
-
-    def __init__(self, *, verify: Any, trust_env: bool, proxy: str | None) -> None:
-        self._context = verify
-        self._proxies = {"http": proxy, "https": proxy} if proxy is not None else None
-        super().__init__(pool_maxsize=MOST_CONNECTIONS)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options, ssl_context=self._context)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
-
-    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        host, _ = super().build_connection_pool_key_attributes(*args, **options)
-        return host, {}
-
-    def cert_verify(self, *_: Any) -> None:
-        """Leave the authorities of requests out: the context has the ones that count."""
-
-    def close(self) -> None:
-        """Close what is idle now, and the others behind the last bytes of their answers."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118  which copies them
-                if (pool := manager.pools.get(key)) is not None:
-                    pool.close()
-        super().close()
-
-    def handle(self, request: requests.PreparedRequest, stream: bool, timeout: Any) -> requests.Response:
-        return super().send(request, stream=stream, timeout=timeout, proxies=self._proxies)
-
-
-# As `Pools` takes a library.
-CONNECTIONS = SimpleNamespace(__name__="requests", HTTPTransport=_Connections)
 
 
 class _Asked:
@@ -323,6 +286,15 @@ class ValetSession(requests.Session):
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url"]  # noqa: RUF012  as requests has it
+
+    # They hand on whatever `request` takes.
+    get: Callable[..., requests.Response]
+    options: Callable[..., requests.Response]
+    head: Callable[..., requests.Response]
+    post: Callable[..., requests.Response]
+    put: Callable[..., requests.Response]
+    patch: Callable[..., requests.Response]
+    delete: Callable[..., requests.Response]
 
     def __init__(self, adapter: ValetAdapter, base_url: str | None) -> None:
         super().__init__()
