@@ -43,9 +43,11 @@ class Directory:
         self._observers = observers
 
     def look_up(
-        self, client: str, config: ClientConfig, fetch: Callable[[], Metadata], clock: Callable[[], Moment]
+        self, client: str, config: ClientConfig, fetch: Callable[[bool], Metadata], clock: Callable[[], Moment]
     ) -> Metadata:
         """Return the metadata of a client's issuer; `fetch` gets it where it is not known or no longer fresh.
+
+        `fetch` is told whether there is a copy to fall back on.
 
         Clients of one issuer share it where they trust the same servers.
 
@@ -62,10 +64,11 @@ class Directory:
             kept = self._kept.get(place)
             if kept is not None and _before(now, kept.ask_again):
                 return kept.metadata
+            falls_back = kept is not None and _before(now, _later(kept.fetched, LAST_RESORT_SECONDS))
             try:
-                metadata = fetch()
+                metadata = fetch(falls_back)
             except TokenValetError:
-                if kept is None or not _before(now, _later(kept.fetched, LAST_RESORT_SECONDS)):
+                if kept is None or not falls_back:
                     self._let_go(place)
                     raise
                 kept.ask_again = _later(now, RETRY_SECONDS)

@@ -16,7 +16,7 @@ from .config import ClientConfig
 from .core.guard import Guard, parse_origin
 from .core.messages import Outcome, Pause, Transmit
 from .core.metadata import Metadata, discover
-from .core.obtain import ClockCorrection, Obtained, obtain
+from .core.obtain import ClockCorrection, Obtained, obtain, patiently
 from .core.policy import FIRST_RENEWAL_ATTEMPTS, FLEET_ATTEMPTS, renewal_window
 from .core.request import Endpoint, TokenOrder, checked
 from .core.response import Granted
@@ -182,7 +182,7 @@ class NamedClient:
         def begin(now: Moment) -> Generator[Transmit | Pause, Outcome, Obtained]:
             return obtain(
                 order,
-                self._endpoint(run),
+                self._endpoint(run, most if wish.first else 1),
                 around.nonces,
                 self.correction,
                 now,
@@ -247,15 +247,26 @@ class NamedClient:
             jitter=self.around.jitter,
         )
 
-    def _endpoint(self, run: Callable[[Generator[Any, Outcome, Metadata]], Metadata]) -> Endpoint:
-        config = self.config
+    def _endpoint(self, run: Callable[[Generator[Any, Outcome, Metadata]], Metadata], attempts: int) -> Endpoint:
+        config, around = self.config, self.around
         if config.token_endpoint is not None:
             return Endpoint.parse(config.token_endpoint)
         issuer = config.issuer
         assert issuer is not None
-        metadata = self.around.directory.look_up(
-            self.name, config, lambda: run(discover(self.name, issuer)), self.around.clock
-        )
+        deadline = around.clock().monotonic + config.timeout
+
+        def fetch(falls_back: bool) -> Metadata:
+            return run(
+                patiently(
+                    lambda: discover(self.name, issuer),
+                    attempts=1 if falls_back else attempts,
+                    now=around.clock,
+                    deadline=deadline,
+                    jitter=around.jitter,
+                )
+            )
+
+        metadata = around.directory.look_up(self.name, config, fetch, around.clock)
         self._check_against(metadata)
         return metadata.mtls_endpoint if config.certificate_file is not None else metadata.token_endpoint
 

@@ -240,11 +240,35 @@ def test_no_credential_goes_to_an_endpoint_that_metadata_may_not_name(
 def test_an_issuer_that_cannot_serve_is_a_passing_error_that_names_its_time(
     auth: AuthorizationServer, status: int, asked: int
 ) -> None:
-    auth.misbehave(Fault.status_only(status, retry_after=7).at("metadata"), times=None)
+    auth.misbehave(Fault.status_only(status, retry_after=30).at("metadata"), times=None)
     error = failure_at(auth.issuer)
     assert isinstance(error, TokenRequestError)
-    assert (error.code, error.status, error.retry_after) == ("token_request_server_error", status, 7)
-    assert len(auth.metadata_requests) == asked
+    code = "token_request_rate_limited" if status == 429 else "token_request_server_error"
+    assert (error.code, error.status, error.retry_after) == (code, status, 30)
+    assert len(auth.metadata_requests) == asked, "it asked for more time than there is"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_first_renewal_outlasts_an_issuer_that_is_away_for_a_moment(
+    auth: AuthorizationServer, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr("tokenvalet.core.policy.FIRST_PAUSE", 0.001)
+    auth.misbehave(Fault.status_only(503).at("metadata"), times=2 * times)  # both addresses are asked each time
+    with valet_at(auth.issuer) as valet:
+        assert valet.token().value == auth.issued_tokens[0]
+    assert (len(auth.metadata_requests), len(auth.token_requests)) == (2 * times + 1, 1)
+
+
+def test_an_issuer_that_stays_away_is_asked_three_times_and_then_remembered(
+    auth: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenvalet.core.policy.FIRST_PAUSE", 0.001)
+    auth.misbehave(Fault.status_only(503).at("metadata"), times=None)
+    with valet_at(auth.issuer) as valet:
+        for _ in range(5):
+            with pytest.raises(TokenRequestError):
+                valet.token()
+    assert len(auth.metadata_requests) == 6
 
 
 @pytest.mark.parametrize(
@@ -269,7 +293,7 @@ def test_an_issuer_that_hangs_up_is_not_asked_next_door(behaviour: Any, code: st
         assert isinstance(error, TokenRequestError)
         assert error.code == code
         assert server.url + OAUTH in str(error)
-        assert len(server.requests) == 1
+        assert {request.split(b" ")[1].decode() for request in server.requests} == {OAUTH}
 
 
 def test_an_issuer_where_nobody_listens_is_told_as_such() -> None:

@@ -85,7 +85,7 @@ def discover(client: str, issuer: str) -> Generator[Transmit, Outcome, Metadata]
         if reply.status == 429 or reply.status >= 500:
             passing = passing or TokenRequestError(
                 f"client {client!r}: {url} answered {reply.status}: it cannot serve at the moment",
-                code="token_request_server_error",
+                code="token_request_rate_limited" if reply.status == 429 else "token_request_server_error",
                 status=reply.status,
                 retry_after=retry_after(reply),
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ..errors import TokenRefusedError, TokenRequestError, TokenValetError
 from .dpop import NonceStore, usable_nonce
@@ -18,7 +19,9 @@ from .request import Endpoint, TokenOrder, token_request
 from .response import Granted, date_of, failure_error, read_token_response
 from .token import Moment
 
-__all__ = ["ClockCorrection", "Obtained", "obtain"]
+__all__ = ["ClockCorrection", "Obtained", "obtain", "patiently"]
+
+_T = TypeVar("_T")
 
 LARGEST_CORRECTION = 300.0
 SMALLEST_CORRECTION = 2.0
@@ -119,6 +122,29 @@ def obtain(
         if now.monotonic + pause >= deadline:
             raise error
         now, cause = (yield Pause(seconds=pause)).now, "retry"
+
+
+def patiently(
+    flow: Callable[[], Generator[Any, Outcome, _T]],
+    *,
+    attempts: int,
+    now: Callable[[], Moment],
+    deadline: float,
+    jitter: Callable[[], float],
+) -> Generator[Any, Outcome, _T]:
+    """Return what `flow` returns; it is begun anew, up to `attempts` times in all, while its fault is a passing one.
+
+    `deadline` is on the monotonic clock that `now` reads, in seconds; no pause goes beyond it. Raises what `flow` raises.
+    """
+    for attempt in range(1, attempts):
+        try:
+            return (yield from flow())
+        except TokenRequestError as error:
+            pause = pause_between_attempts(error, attempt, jitter())
+            if now().monotonic + pause >= deadline:
+                raise
+        yield Pause(seconds=pause)
+    return (yield from flow())
 
 
 def _nonce(order: TokenOrder, endpoint: Endpoint, nonces: NonceStore) -> str | None:
