@@ -351,7 +351,7 @@ def test_who_waited_over_pauses_only_is_told_that_another_got_none() -> None:
 def test_whoever_had_a_token_is_told_at_once_that_another_got_none(cause: str) -> None:
     hand = Hand(share(cause))
     hand.answer(NOTHING)
-    with pytest.raises(TokenRequestError, match="its log says why") as caught:
+    with pytest.raises(TokenRequestError, match="the log says why") as caught:
         hand.answer(PAUSED)
     assert caught.value.code == "token_request_failed_elsewhere"
 
