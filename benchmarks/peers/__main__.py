@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import tokenvalet
+
 from .adapters import PEERS, Peer
 from .scenarios import run
 from .server import Server, running
@@ -191,9 +193,14 @@ def _cell(found: dict[str, dict[str, Any]], ours: dict[str, dict[str, Any]], sce
     return f"**{value}**" if is_better else str(value)
 
 
+def _version(package: str) -> str:
+    # This one is run from its sources.
+    return tokenvalet.__version__ if package == "tokenvalet" else importlib.metadata.version(package)
+
+
 def _shape(began: float) -> str:
     packages = sorted({package for peer in PEERS for package in peer.packages})
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    versions = ", ".join(f"{package} {_version(package)}" for package in packages)
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, CPython {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores "
         f"that others use too; {time.monotonic() - began:.0f} s in all. {versions}.\n\n"
