@@ -101,8 +101,12 @@ class Judge:
     def refused(self, valet: str, client: str, began: float, error: TokenValetError) -> None:
         """Judge an error that a caller got instead of a token."""
         now = self._clock()
-        told = f"a call fails with {error.code} ({error})"
-        self._count(valet, "no token", told, client, now, self._may_fail(valet, client, began, now))
+        may, what = self._may_fail(valet, client, began, now), ""
+        if not may:
+            known = self._known.get((valet, client), _Known())
+            last = f"{now - known.failures[-1].end:.2f} s ago" if known.failures else "never"
+            what = f"a call fails {now - known.end:.2f} s after the end of its token ({error}; a renewal failed {last})"
+        self._count(valet, "no token", what, client, now, may)
 
     def broke(self, valet: str, client: str, began: float, error: Exception) -> None:
         """Judge a connection to the API that broke."""
@@ -138,7 +142,7 @@ class Judge:
         began = known.began if known.began is not None else now
         known.began = None
         if event.name == "renewal_failed":
-            excused = self._spells.touches("auth", began, now)
+            excused = self._spells.touches("auth", began - SLACK, now)
             if event.code == "token_request_failed_elsewhere":
                 excused = self._failed_elsewhere(valet, event.client, began - 2 * FLEET_PAUSE)
             known.failures.append(_Failure(now, now + event.seconds, excused))
@@ -174,9 +178,10 @@ class Judge:
     def _failed_elsewhere(self, valet: str, client: str, since: float) -> bool:
         """Whether a valet that shares the store with this one, or this one itself, met a server in trouble then."""
         store = valet.split()[0]
+        sharing = [
+            known for (other, name), known in self._known.items() if other.split()[0] == store and name == client
+        ]
+        # The lease is given back a moment before it is told that the renewal has failed.
         return any(
-            failure.excused and failure.end >= since
-            for (other, name), known in self._known.items()
-            if other.split()[0] == store and name == client
-            for failure in known.failures
-        )
+            known.began is not None and self._spells.touches("auth", known.began, self._clock()) for known in sharing
+        ) or any(failure.excused and failure.end >= since for known in sharing for failure in known.failures)
