@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from .asgi import header_pairs, raw_path, raw_query
 
@@ -56,8 +57,23 @@ def resource_response(request: Request, *, body_length: int, body_sha256: str) -
         return Response(status_code=int(path.removeprefix("/status/")))
     if path == "/stream":
         pieces = _pieces(int(query.get("chunks", "10")), int(query.get("size", "1024")))
-        return StreamingResponse(pieces, media_type="application/octet-stream")
+        return _Streamed(pieces)
     return JSONResponse({"error": "not_found"}, status_code=404)
+
+
+class _Streamed(Response):
+    """A body in chunks. Starlette's own streams need an event loop, and these servers can be called without one."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__(media_type="application/octet-stream")
+        del self.headers["content-length"]
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _pieces(chunks: int, size: int) -> Iterator[bytes]:

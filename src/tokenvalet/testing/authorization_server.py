@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from .access_tokens import AccessTokens
 from .asgi import application, header_values, pause, raw_path, target_uri
+from .assertions import assert_token_requests
 from .authorization_server_metadata import metadata_document, metadata_paths
 from .client_authentication import AuthenticatedClient, authenticate
 from .client_registry import RegisteredClient
@@ -121,6 +122,35 @@ class AuthorizationServer:
     def rotate_nonce(self) -> None:
         """Refuse the DPoP nonces given so far."""
         self._nonces.rotate(keep_previous=False)
+
+    def assert_token_requests(
+        self,
+        count: int | None = None,
+        *,
+        scope: str | Iterable[str] | None = None,
+        resource: str | None = None,
+        audience: str | None = None,
+        client_id: str | None = None,
+        outcome: str | None = None,
+    ) -> None:
+        """Raise AssertionError, with a list of what was seen, unless `count` token requests were as described.
+
+        count: how many; None for at least one.
+        scope: what was asked for, in any order.
+        resource, audience: one that was asked for, among others.
+        client_id: who asked, and proved it.
+        outcome: "issued", an OAuth error code, or "fault".
+        """
+        __tracebackhide__ = True
+        assert_token_requests(
+            self.token_requests,
+            count,
+            scope=scope,
+            resource=resource,
+            audience=audience,
+            client_id=client_id,
+            outcome=outcome,
+        )
 
     def misbehave(self, fault: Fault, times: int | None = 1) -> None:
         """Answer the next requests with a fault, after the faults that are waiting; None: until `behave`."""

@@ -39,7 +39,7 @@ class RegisteredClient:
     jwks: the public JWK set of a private_key_jwt client.
     certificate_thumbprint: x5t#S256 of the client certificate (RFC 8705 §3.1), for the two TLS methods.
     certificate_subject: the subject as an RFC 4514 string (RFC 8705 §2.1.2), for tls_client_auth.
-    scopes: all that it may ask for, and what it gets when it asks for none.
+    scopes: all that it may ask for, and what it gets when it asks for none; None for any, and none when it asks for none.
     resources: the resource indicators (RFC 8707) and audiences it may name; None for any.
     dpop_bound_access_tokens: refuse its token requests without a DPoP proof (RFC 9449 §5.2).
     assertion_max_lifetime: how far ahead, in seconds, the exp of an assertion may lie.
@@ -59,7 +59,7 @@ class RegisteredClient:
     jwks: Mapping[str, Any] | None = field(default=None, repr=False)
     certificate_thumbprint: str | None = None
     certificate_subject: str | None = None
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] | None = ()
     resources: tuple[str, ...] | None = None
     dpop_bound_access_tokens: bool = False
     assertion_max_lifetime: float = 60

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from .api_call import ApiCallSeen, call_seen
 from .api_resources import resource_response
 from .asgi import application, header_values, pause, raw_path, raw_query, target_uri
+from .assertions import assert_api_calls
 from .authorization_server import AuthorizationServer
 from .dpop_proof import InvalidProof, Nonces, StaleNonce, verify_proof
 from .jose import ASYMMETRIC_ALGORITHMS, InvalidJwt, ReplayMemory
@@ -96,6 +97,24 @@ class ProtectedApi:
         """Refuse the next `n` requests, whatever token they carry."""
         with self._lock:
             self._rejections.extend([(status, challenge)] * n)
+
+    def assert_calls(
+        self,
+        count: int | None = None,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        status: int | None = None,
+        scheme: str | None = None,
+    ) -> None:
+        """Raise AssertionError, with a list of what was seen, unless `count` calls were as described; None: at least one.
+
+        path: without the query.
+        status: that it was answered with.
+        scheme: "Bearer" or "DPoP".
+        """
+        __tracebackhide__ = True
+        assert_api_calls(self.calls, count, method=method, path=path, status=status, scheme=scheme)
 
     def reset(self) -> None:
         """Forget the calls that were seen and the rejections that are waiting; nonces and proofs stay known."""

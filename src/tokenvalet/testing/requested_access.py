@@ -24,11 +24,11 @@ def granted_scope(form: dict[str, list[str]], client: RegisteredClient) -> str:
     """Return the scope to grant: what was asked for, or all that the client may have if it asked for none."""
     asked = one(form, "scope")
     if asked is None:
-        return " ".join(client.scopes)
+        return " ".join(client.scopes or ())
     if not _SCOPE.fullmatch(asked):
         raise OAuthError("invalid_scope", "the scope is malformed (RFC 6749 §3.3)")
     wanted = list(dict.fromkeys(asked.split(" ")))
-    if not set(wanted) <= set(client.scopes):
+    if client.scopes is not None and not set(wanted) <= set(client.scopes):
         raise OAuthError("invalid_scope", "this client may not have that scope")
     return " ".join(wanted)
 

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .faults import DROP_CONNECTION
 
-__all__ = ["RunningServer", "serve"]
+__all__ = ["Connection", "RunningServer", "serve"]
 
 _BACKLOG = 2048
 _GRACE = 0.2  # seconds that requests under way have to end by themselves when the server stops
@@ -38,7 +38,7 @@ class Servable(Protocol):
     def served_at(self, url: str) -> None: ...
 
 
-class _Connection(H11Protocol):
+class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 connection, with two ASGI extensions: `tls`, and the cutting of the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -176,7 +176,7 @@ class RunningServer:
         app: Any = self._subject.app if isinstance(self._subject, Servable) else self._subject
         config = uvicorn.Config(
             _without_cancellation(app),
-            http=_Connection,
+            http=Connection,
             ws="none",
             lifespan="auto",
             interface="asgi3",
