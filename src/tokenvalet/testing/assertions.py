@@ -28,6 +28,7 @@ def assert_token_requests(
     outcome: str | None,
 ) -> None:
     """Raise AssertionError unless `count` token requests were as described; None: at least one."""
+    __tracebackhide__ = True
     wanted = None if scope is None else _scopes(scope)
     claims = {"resource": resource, "audience": audience}
     described = {
@@ -58,6 +59,7 @@ def assert_api_calls(
     scheme: str | None,
 ) -> None:
     """Raise AssertionError unless `count` API calls were as described; None: at least one."""
+    __tracebackhide__ = True
     described = {"method": method, "path": path, "status": status, "scheme": scheme}
 
     def fits(one: ApiCallSeen) -> bool:

@@ -10,6 +10,7 @@ first fixture that is used. They need the `testing` extra. `docs/testing.md` has
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,17 @@ def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
     return marked
 
 
+def _of_the_extra(name: str) -> Any:
+    """Return a name of `tokenvalet.testing`, or end the test with a sentence where the extra is not installed."""
+    try:
+        return getattr(importlib.import_module("tokenvalet.testing"), name)
+    except ModuleNotFoundError as error:
+        missing = error.name
+        if missing is None or missing.partition(".")[0] not in ("joserfc", "starlette", "uvicorn"):
+            raise
+    pytest.fail(f"{missing} is missing: pip install 'tokenvalet[testing]'", pytrace=False)
+
+
 @pytest.fixture
 def tokenvalet_socket(request: pytest.FixtureRequest) -> bool:
     """Whether the servers are on ports of this machine; otherwise they are reached without a socket."""
@@ -75,17 +87,15 @@ def tokenvalet_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture
 def tokenvalet_clock() -> MovableClock:
     """The clock that the valet and both servers go by; it stands still until it is moved."""
-    from .movable_clock import MovableClock
-
-    return MovableClock()
+    made: MovableClock = _of_the_extra("MovableClock")()
+    return made
 
 
 @pytest.fixture
 def tokenvalet_network() -> InProcessNetwork:
     """What the servers are reached over without a socket; `attach` has a valet of your own use it."""
-    from .in_process import InProcessNetwork
-
-    return InProcessNetwork()
+    made: InProcessNetwork = _of_the_extra("InProcessNetwork")()
+    return made
 
 
 @pytest.fixture
@@ -97,15 +107,11 @@ def tokenvalet_server(
     tokenvalet_settings: dict[str, Any],
 ) -> Iterator[AuthorizationServer]:
     """A strict authorization server, which knows the client of `tokenvalet_settings` and grants it what it asks for."""
-    from .authorization_server import AuthorizationServer
-
-    server = AuthorizationServer(clock=tokenvalet_clock.time)
+    server: AuthorizationServer = _of_the_extra("AuthorizationServer")(clock=tokenvalet_clock.time)
     settings = {**tokenvalet_settings, **_marked(request)}
     if settings.get("client_secret") is not None:
-        from .client_registry import RegisteredClient
-
         server.register(
-            RegisteredClient(
+            _of_the_extra("RegisteredClient")(
                 client_id=settings["client_id"],
                 client_secret=settings["client_secret"],
                 auth_method=settings.get("auth_method", "client_secret_basic"),
@@ -120,9 +126,7 @@ def tokenvalet_api(
     tokenvalet_server: AuthorizationServer, tokenvalet_network: InProcessNetwork, tokenvalet_socket: bool
 ) -> Iterator[ProtectedApi]:
     """A strict API that takes the tokens of `tokenvalet_server`, Bearer and DPoP."""
-    from .protected_api import ProtectedApi
-
-    yield from _served(ProtectedApi(tokenvalet_server), API, tokenvalet_network, tokenvalet_socket)
+    yield from _served(_of_the_extra("ProtectedApi")(tokenvalet_server), API, tokenvalet_network, tokenvalet_socket)
 
 
 @pytest.fixture
@@ -162,7 +166,5 @@ def _served(server: Any, url: str, network: InProcessNetwork, socket: bool) -> I
         network.serve(server, url)
         yield server
         return
-    from .serving import serve
-
-    with serve(server):
+    with _of_the_extra("serve")(server):
         yield server
