@@ -110,6 +110,7 @@ def _class_for(library: Any) -> Any:
             self._pools = pools
             self._inner = inner
             self._customize = customize
+            self._observers = client.around.observers
             # The few spellings in which allowed origins come, so that they are worked out once.
             self._origins: dict[tuple[str, bytes, int | None], Origin] = {}
 
@@ -119,25 +120,43 @@ def _class_for(library: Any) -> Any:
         def handle_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
-            if prepared.ticket is None or prepared.hop is None:
+            ticket = prepared.ticket
+            if ticket is None:
                 return self._after(request, self._send(request, prepared))
-            token = wait(self._renewer.get(prepared.ticket))
-            observers = self._client.around.observers
-            flow = api_call(token, prepared.hop, self._client.around.nonces)
-            step: Any = next(flow)
+            token = self._renewer.get(ticket)
+            if isinstance(token, Waiting):
+                token = wait(token)
             response: Any = None
+            if token.proof_key is None:
+                # What nearly all calls are needs nothing of the flow but its first step.
+                response = self._send(self._dressed(request, prepared, token.authorization, None), prepared)
+                if response.status_code < 300 and not self._observers.every_request:
+                    return response
+            return self._converse(request, prepared, ticket, token, response)
+
+        def _converse(
+            self, request: Any, prepared: Preparation, ticket: Ticket, token: AccessToken, response: Any
+        ) -> Any:
+            """Go through the flow of a call; `response` is the answer to its first step, if that was sent by now."""
+            sent = response is not None
             try:
+                flow = api_call(token, prepared.hop(request, self._client), self._client.around.nonces)
+                step: Any = next(flow)
                 while True:
                     if isinstance(step, Send):
-                        if response is not None:
-                            tell(self._client, "call_retried", cause=step.reason)
-                            discard(response, prepared.timeouts)
-                        response = self._send(self._dressed(request, prepared, step), prepared)
-                        if observers.every_request:
+                        if not sent:
+                            if response is not None:
+                                tell(self._client, "call_retried", cause=step.reason)
+                                discard(response, prepared.timeouts)
+                            response = self._send(
+                                self._dressed(request, prepared, step.authorization, step.proof), prepared
+                            )
+                        sent = False
+                        if self._observers.every_request:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:
-                        step = flow.send(self._settle(prepared.ticket, step, response))
+                        step = flow.send(self._settle(ticket, step, response))
             except StopIteration:
                 return self._after(request, response)
             except BaseException:
@@ -148,24 +167,39 @@ def _class_for(library: Any) -> Any:
         async def handle_async_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             prepared = self._prepare(request)
-            if prepared.ticket is None or prepared.hop is None:
-                return self._after(request, await self._send_async(request, prepared))
             ticket = prepared.ticket
+            if ticket is None:
+                return self._after(request, await self._send_async(request, prepared))
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = await wait_async(token)
-            observers = self._client.around.observers
-            flow = api_call(token, prepared.hop, self._client.around.nonces)
-            step: Any = next(flow)
             response: Any = None
+            if token.proof_key is None:
+                # What nearly all calls are needs nothing of the flow but its first step.
+                response = await self._send_async(self._dressed(request, prepared, token.authorization, None), prepared)
+                if response.status_code < 300 and not self._observers.every_request:
+                    return response
+            return await self._converse_async(request, prepared, ticket, token, response)
+
+        async def _converse_async(
+            self, request: Any, prepared: Preparation, ticket: Ticket, token: AccessToken, response: Any
+        ) -> Any:
+            """Go through the flow of a call; `response` is the answer to its first step, if that was sent by now."""
+            sent = response is not None
             try:
+                flow = api_call(token, prepared.hop(request, self._client), self._client.around.nonces)
+                step: Any = next(flow)
                 while True:
                     if isinstance(step, Send):
-                        if response is not None:
-                            tell(self._client, "call_retried", cause=step.reason)
-                            await discard_async(response)
-                        response = await self._send_async(self._dressed(request, prepared, step), prepared)
-                        if observers.every_request:
+                        if not sent:
+                            if response is not None:
+                                tell(self._client, "call_retried", cause=step.reason)
+                                await discard_async(response)
+                            response = await self._send_async(
+                                self._dressed(request, prepared, step.authorization, step.proof), prepared
+                            )
+                        sent = False
+                        if self._observers.every_request:
                             self._tell_sent(request, response)
                         step = flow.send(Answer(response.status_code, response.headers.get_list))
                     else:
@@ -219,10 +253,10 @@ def _class_for(library: Any) -> Any:
                 tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
 
-        def _dressed(self, request: Any, prepared: Preparation, step: Send) -> Any:
-            headers = [*prepared.headers, (b"Authorization", step.authorization)]
-            if step.proof is not None:
-                headers.append((b"DPoP", step.proof))
+        def _dressed(self, request: Any, prepared: Preparation, authorization: bytes, proof: bytes | None) -> Any:
+            headers = [*prepared.headers, (b"Authorization", authorization)]
+            if proof is not None:
+                headers.append((b"DPoP", proof))
             # A shallow copy: the constructor would work out anew all that the caller's request has already.
             twin = library.Request.__new__(type(request))
             twin.__dict__.update(request.__dict__)

@@ -27,13 +27,12 @@ class HttpxHop(Hop):
 class Preparation:
     """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
 
-    __slots__ = ("headers", "hop", "identity", "origin", "ticket", "timeouts")
+    __slots__ = ("headers", "identity", "origin", "ticket", "timeouts")
 
     def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
         self.headers = request.headers.raw
         self.origin = origin
         self.ticket: Ticket | None = None
-        self.hop: Hop | None = None
         self.identity = client.file_identity
         # Of the sending that is under way; never the caller's own.
         self.timeouts: dict[str, Any] = {}
@@ -55,10 +54,15 @@ class Preparation:
                 raise own_header(client, name.decode("latin-1"))
         self.ticket = client.ticket(parameters)
         self.identity = self.ticket.identity
+
+    def hop(self, request: Any, client: NamedClient) -> Hop:
+        """Return the request as the flow of a call sees it."""
         # The path is only looked at for proofs, and costs more than the rest of a hop.
-        path = _path(extensions.get("target", url.raw_path)) if client.credentials.proof_key is not None else ""
-        self.hop = hop = HttpxHop(request.method, origin, path)
+        target = request.extensions.get("target", request.url.raw_path)
+        path = _path(target) if client.credentials.proof_key is not None else ""
+        hop = HttpxHop(request.method, self.origin, path)
         hop.stream = request.stream
+        return hop
 
 
 def _path(target: bytes) -> str:

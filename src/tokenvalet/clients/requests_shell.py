@@ -23,6 +23,7 @@ from ..core.guard import Origin, origin_of
 from ..core.token import AccessToken, TokenParameters
 from ..errors import ConfigurationError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
+from ..pending import Waiting
 from ..renewal import Renewer
 from ..tls import TlsIdentity
 from ..waiting import wait
@@ -72,13 +73,13 @@ class _RequestsHop(Hop):
 class _Way:
     """Where one request goes to, over which connections, and with which token, if with any."""
 
-    __slots__ = ("hop", "identity", "origin", "ticket", "url")
+    __slots__ = ("identity", "origin", "path", "ticket", "url")
 
     def __init__(self, origin: Origin, identity: TlsIdentity | None) -> None:
         self.origin = origin
         self.identity = identity
         self.ticket: Ticket | None = None
-        self.hop: Hop | None = None
+        self.path = ""  # of which only proofs tell
         self.url: str | None = None
 
 
@@ -99,6 +100,7 @@ class ValetAdapter(BaseAdapter):
         self._pools = pools
         self._inner = inner
         self._customize = customize
+        self._observers = client.around.observers
         # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
 
@@ -127,25 +129,52 @@ class ValetAdapter(BaseAdapter):
             self._check_settings(verify, cert, proxies)
         settings = (stream, timeout, verify, cert, proxies)
         way = self._way(request)
-        if way.ticket is None or way.hop is None:
+        if way.ticket is None:
             return self._after(request, self._send(request, request, way, settings))
-        token = wait(self._renewer.get(way.ticket))
-        flow = api_call(token, way.hop, self._client.around.nonces)
-        step: Any = next(flow)
+        token = self._renewer.get(way.ticket)
+        if isinstance(token, Waiting):
+            token = wait(token)
         response: requests.Response | None = None
+        if token.proof_key is None:
+            # What nearly all calls are needs nothing of the flow but its first step.
+            response = self._send(request, _dressed(request, way, token.authorization, None), way, settings)
+            if response.status_code < 300 and not request.hooks["response"] and not self._observers.every_request:
+                return response
+        return self._converse(request, way, settings, way.ticket, token, response)
+
+    def _converse(
+        self,
+        request: requests.PreparedRequest,
+        way: _Way,
+        settings: tuple[Any, ...],
+        ticket: Ticket,
+        token: AccessToken,
+        response: requests.Response | None,
+    ) -> requests.Response:
+        """Go through the flow of a call; `response` is the answer to its first step, if that was sent by now."""
+        sent = response is not None
+        hop = _RequestsHop(request.method or "GET", way.origin, way.path)
+        hop.body = request.body
         try:
+            flow = api_call(token, hop, self._client.around.nonces)
+            step: Any = next(flow)
             while True:
                 if isinstance(step, Send):
-                    if response is not None:
-                        tell(self._client, "call_retried", cause=step.reason)
-                        discard_raw(response)
-                    response = self._send(request, _dressed(request, way, step), way, settings)
-                    if self._client.around.observers.every_request:
+                    if not sent:
+                        if response is not None:
+                            tell(self._client, "call_retried", cause=step.reason)
+                            discard_raw(response)
+                        response = self._send(
+                            request, _dressed(request, way, step.authorization, step.proof), way, settings
+                        )
+                    assert response is not None
+                    sent = False
+                    if self._observers.every_request:
                         self._tell_sent(request, response)
                     step = flow.send(Answer(response.status_code, _fields_of(response)))
                 else:
                     assert response is not None
-                    step = flow.send(self._settle(way.ticket, step, response))
+                    step = flow.send(self._settle(ticket, step, response))
         except StopIteration:
             assert response is not None
             return self._after(request, response)
@@ -197,14 +226,11 @@ class ValetAdapter(BaseAdapter):
                 raise own_header(client, name, NETRC)
         way.ticket = client.ticket(parameters)
         way.identity = way.ticket.identity
-        path = ""
         if client.credentials.proof_key is not None:
             # As urllib3 would write it into the request line, so that it finds nothing left to change.
-            path = _parse_url(request.url or "").path or "/"
-            if path != parts.path:
-                way.url = parts._replace(path=path).geturl()
-        way.hop = hop = _RequestsHop(request.method or "GET", origin, path)
-        hop.body = request.body
+            way.path = _parse_url(request.url or "").path or "/"
+            if way.path != parts.path:
+                way.url = parts._replace(path=way.path).geturl()
         return way
 
     def _send(
@@ -340,14 +366,16 @@ def session_for(adapter: ValetAdapter, base_url: str | None) -> ValetSession:
     return ValetSession(adapter, base_url if base_url is not None else adapter.base_url)
 
 
-def _dressed(request: requests.PreparedRequest, way: _Way, step: Send) -> requests.PreparedRequest:
+def _dressed(
+    request: requests.PreparedRequest, way: _Way, authorization: bytes, proof: bytes | None
+) -> requests.PreparedRequest:
     # A shallow copy: requests' own would copy the cookies too.
     twin: requests.PreparedRequest = object.__new__(type(request))
     twin.__dict__.update(request.__dict__)
     twin.headers = headers = request.headers.copy()
-    headers["Authorization"] = step.authorization
-    if step.proof is not None:
-        headers["DPoP"] = step.proof
+    headers["Authorization"] = authorization
+    if proof is not None:
+        headers["DPoP"] = proof
     if way.url is not None:
         twin.url = way.url
     return twin
