@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -123,4 +124,6 @@ class Troupe:
 
 
 if __name__ == "__main__":
+    # Callers leave in the middle of a body here, which asyncio would warn of.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     Troupe(sys.argv[2:], int(sys.argv[1])).play()
