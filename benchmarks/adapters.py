@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
-import costs
 import httpx
 import httpx2
 import requests
 
+import costs
 from tokenvalet import TokenValet
 
 BOUND = 1.03

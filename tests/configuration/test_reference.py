@@ -152,7 +152,9 @@ def test_every_code_of_an_error_is_documented_with_its_class_and_no_other() -> N
     raised = set()
     for source in (ROOT / "src" / "tokenvalet").rglob("*.py"):
         if not {"testing", "cli"} & set(source.parts):
-            raised |= set(re.findall(r"code(?:: str)? ?= ?\"(\w+)\"", source.read_text(encoding="utf-8")))
+            text = source.read_text(encoding="utf-8")
+            raised |= set(re.findall(r"code(?:: str)? ?= ?\"(\w+)\"", text))
+            raised |= set(re.findall(r"code=\"\w+\" if .+ else \"(\w+)\"", text))
     # What a failure of the back channel is called, of which `token_request_` makes the code of an error.
     causes = {"answer_refused", "broken_answer", "timeout", "tls", "unreachable"}
     raised = (raised - causes - {"tokenvalet_error"}) | {
