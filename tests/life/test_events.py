@@ -94,6 +94,19 @@ def test_a_renewal_that_ends_after_the_valet_is_told_as_left() -> None:
         assert bench.seen.of("token_cached") == []
 
 
+def test_a_renewal_that_another_process_is_about_is_told_as_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bench() as bench:
+        bench.valet.token("m2m")
+        # What a client says when the lease is another's, and nobody waits.
+        monkeypatch.setattr(bench.valet._clients["m2m"], "renew", lambda ticket, wish: None)
+        bench.clock.advance(3590)
+        bench.valet.token("m2m")
+        bench.seen.wait_for("renewal_left")
+        [left] = bench.seen.of("renewal_left")
+        assert (left.cause, left.code) == ("due", None)
+        assert left.renewal == bench.seen.of("renewal_started")[-1].renewal
+
+
 def test_every_renewal_that_starts_has_one_end() -> None:
     ends = ("token_cached", "store_hit", "renewal_failed", "renewal_left")
     with Bench() as bench:

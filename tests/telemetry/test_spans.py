@@ -155,9 +155,12 @@ def test_a_renewal_without_a_thread_is_a_span_too(monkeypatch: pytest.MonkeyPatc
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(bench.renewer._workers, "submit", submit)
-        with pytest.raises(TokenValetError, match="broke"):
+        tracer = bench.sdk.tracer_provider.get_tracer("the application")
+        with tracer.start_as_current_span("GET /records"), pytest.raises(TokenValetError, match="broke"):
             bench.valet.token("m2m")
-        [renewal] = bench.sdk.spans()
+        [renewal] = bench.sdk.spans("tokenvalet.renewal")
+        assert renewal.parent is None
+        assert len(renewal.links) == 1
         assert (renewal.attributes or {})["error.type"] == "renewal_broke"
 
 
