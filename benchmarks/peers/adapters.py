@@ -184,14 +184,15 @@ def _httpx_auth(server: Server) -> Client:
 def _msal(server: Server) -> Client:
     from msal import ConfidentialClientApplication
 
+    session, secured, url = _session(), _session(), f"{server.http}/api"
+    secured.verify = server.authority
     app = ConfidentialClientApplication(
         ID,
         client_credential=SECRET,
         oidc_authority=f"{server.https}/tenant",
-        verify=server.authority,
         instance_discovery=False,
+        http_client=secured,
     )
-    session, url = _session(), f"{server.http}/api"
 
     def call() -> int:
         answer = app.acquire_token_for_client(scopes=["records"])
@@ -290,7 +291,7 @@ PEERS = (
         "aiohttp_oauth2_client.middleware",
         ("aiohttp-oauth2-client", "aiohttp"),
         _aiohttp,
-        0,
+        30,
         is_async=True,
     ),
 )
