@@ -33,11 +33,11 @@ class Preparation:
         self.headers = request.headers.raw
         self.origin = origin
         self.ticket: Ticket | None = None
-        self.identity = client.file_identity
         # Of the sending that is under way; never the caller's own.
         self.timeouts: dict[str, Any] = {}
         extensions = request.extensions
         if origin not in client.guard.home:
+            self.identity = client.file_identity
             redirected = REDIRECTED in extensions
             check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(self.headers))
             return
@@ -45,9 +45,9 @@ class Preparation:
         if parameters is None and customize is not None:
             parameters = customize(request)
             self.headers = request.headers.raw  # of which it may have set some
-        parameters = checked_parameters(client, parameters)
-        url = request.url
-        if url.userinfo:
+        if parameters is not None:
+            parameters = checked_parameters(client, parameters)
+        if request.url.userinfo:
             raise user_information(client)
         for name, _ in self.headers:
             if name.lower() in _OWN_HEADERS:
