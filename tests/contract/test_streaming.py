@@ -118,7 +118,7 @@ def test_a_second_answer_that_takes_too_long_gives_its_connection_back(
     raw.behaviour = in_turn(complete(first_answer), says_and_keeps_silent(b""), says(OK))
     session = open_session(raw.url, dpop=first_answer is ASKS_FOR_A_NONCE, pool_size=1)
     with pytest.raises(driver.failures):
-        session.get(raw.url, timeout=0.2)
+        session.get(raw.url, timeout=0.6)
     assert session.get(raw.url).status == 200
     until(lambda: not raw._open)
 
