@@ -13,6 +13,7 @@ import sys
 import adapters
 import costs
 import counts
+import hosts
 import instrumented
 import renewals
 import sharing
@@ -31,6 +32,7 @@ def main() -> int:
         ("telemetry", instrumented.run),
         ("renewals", renewals.run),
         ("stores", sharing.run),
+        ("hosts", hosts.run),
     ):
         if wanted and title not in wanted:
             continue

@@ -22,6 +22,12 @@ from typing import Any
 PUBLIC_MODULES = (
     "tokenvalet",
     "tokenvalet.errors",
+    "tokenvalet.hosts.celery",
+    "tokenvalet.hosts.django",
+    "tokenvalet.hosts.fastapi",
+    "tokenvalet.hosts.flask",
+    "tokenvalet.hosts.litestar",
+    "tokenvalet.hosts.starlette",
     "tokenvalet.telemetry",
     "tokenvalet.testing",
 )

@@ -60,6 +60,10 @@ class ClientBook:
         """Return the names of the clients that are known now."""
         return list(self._clients)
 
+    def configured(self) -> list[str]:
+        """Return the names of those that were configured or added, and not looked up when first asked for."""
+        return [name for name in list(self._clients) if name not in self._resolved]
+
     def named(self, name: str | None) -> NamedClient:
         """Return the client of that name; without a name, the only one, or the one named ``default``.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Self
 
-from .core.token import AccessToken
+from .core.token import AccessToken, Moment
 from .errors import TokenValetError, ValetClosedError
 
-__all__ = ["Entry", "Renewal", "Waiting"]
+__all__ = ["Entry", "Glance", "Renewal", "Waiting"]
 
 
 _NUMBERS = itertools.count(1)
@@ -52,6 +53,46 @@ class Renewal:
         self.started = started
         self.awaited = False
         self.future: Future[AccessToken] = Future()
+
+    def succeed(self, token: AccessToken) -> None:
+        """Hand the token to all who wait, unless they have been told something else."""
+        if not self.future.done():
+            self.future.set_result(token)
+
+    def fail(self, error: TokenValetError) -> None:
+        """Hand the error to all who wait, unless they have been told something else."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What a look at a token key shows.
+
+    Attributes:
+        fresh: whether there is a token that is not due for renewal.
+        seconds_left: how long the token can be used, or None where there is none.
+        failure: why the last renewal failed, if it did.
+        retry_in: seconds that the server is left alone because of that.
+        under_way: whether a renewal is.
+    """
+
+    fresh: bool = False
+    seconds_left: float | None = None
+    failure: TokenValetError | None = None
+    retry_in: float = 0.0
+    under_way: bool = False
+
+    @classmethod
+    def at(cls, now: Moment, entry: Entry, token: AccessToken | None, *, under_way: bool) -> Self:
+        """Return what shows at this moment; `token` is what can be used of the entry."""
+        return cls(
+            fresh=token is not None and token.is_fresh(now),
+            seconds_left=token.seconds_left(now) if token is not None else None,
+            failure=entry.failure,
+            retry_in=max(0.0, entry.retry_at - now.monotonic) if entry.failure is not None else 0.0,
+            under_way=under_way,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, hurried, look_again
 from .core.sharing import FORCED_CAUSES
@@ -20,7 +19,7 @@ from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
 from .named_client import Renewed, Ticket, Wish
 from .observe import Event, Observers
-from .pending import Entry, Renewal, Waiting
+from .pending import Entry, Glance, Renewal, Waiting
 from .surroundings import Clock
 from .workers import Executor, Workers
 
@@ -161,6 +160,14 @@ class Renewer:
             self._submit(ticket, started)
         return waiting
 
+    def look(self, ticket: Ticket) -> Glance:
+        """Return what there is, without starting anything or telling anybody."""
+        with self._lock:
+            now = self._clock()
+            entry = self._entries.get(ticket.key) or Entry()
+            token = self._usable(entry.token, ticket, now) or self._usable(entry.set_aside, ticket, now)
+            return Glance.at(now, entry, token, under_way=ticket.key in self._under_way)
+
     def close(self) -> None:
         """Start nothing more, and give everybody who waits a clear error."""
         with self._lock:
@@ -169,7 +176,7 @@ class Renewer:
             self._entries.clear()
         self._workers.close()
         for renewal in under_way:
-            _fail(renewal.future, ValetClosedError("the valet was closed while a token was being renewed"))
+            renewal.fail(ValetClosedError("the valet was closed while a token was being renewed"))
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the threads are gone, and locks may be held by nobody. Tokens stay."""
@@ -251,7 +258,7 @@ class Renewer:
             self._conclude(ticket, renewal, None, self._broken(ticket, error), 0.0)
             return
         if not taken:
-            _fail(renewal.future, ValetClosedError("the valet was closed while a token was being renewed"))
+            renewal.fail(ValetClosedError("the valet was closed while a token was being renewed"))
 
     def _run(self, ticket: Ticket, renewal: Renewal) -> None:
         began = time.monotonic()
@@ -317,11 +324,11 @@ class Renewer:
                 self._end(renewal, ticket, "store_hit", seconds, left=token.seconds_left(self._clock()))
             else:
                 self._end(renewal, ticket, "token_cached", seconds, left=token.lifetime)
-            _succeed(renewal.future, token)
+            renewal.succeed(token)
         elif failure is not None:
             detail = f"after {seconds:.3f} s: {failure}"
             self._end(renewal, ticket, "renewal_failed", seconds, left=pause, code=failure.code, detail=detail)
-            _fail(renewal.future, failure)
+            renewal.fail(failure)
 
     def _end(
         self,
@@ -388,13 +395,3 @@ class Renewer:
         self, name: str, ticket: Ticket, *, cause: str = "", seconds: float | None = None, renewal: int | None = None
     ) -> None:
         self._observers.tell(Event(name=name, client=ticket.client.name, cause=cause, seconds=seconds, renewal=renewal))
-
-
-def _succeed(future: Future[AccessToken], token: AccessToken) -> None:
-    if not future.done():
-        future.set_result(token)
-
-
-def _fail(future: Future[AccessToken], error: TokenValetError) -> None:
-    if not future.done():
-        future.set_exception(error)

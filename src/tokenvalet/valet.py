@@ -22,6 +22,7 @@ from .directory import Directory
 from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
 from .named_client import NamedClient
 from .observe import Observer, Observers
+from .readiness import ReadinessOfClients
 from .renewal import DEFAULT_CAPACITY, Renewer
 from .store_config import StoreConfig, open_shelf
 from .surroundings import Clock, Surroundings, system_clock
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Resolver", "TokenValet"]
 
 
-class TokenValet:
+class TokenValet(ReadinessOfClients):
     """Keeps the access tokens of named clients, and hands out HTTP clients that carry them.
 
     Safe to use from threads, coroutines and several event loops at once; make one per process and close it at the end.

@@ -18,7 +18,7 @@ from tokenvalet.cli.demo_stage import CLIENT_ID, SCOPE, Stage
 from tokenvalet.cli.screen import Screen
 from tokenvalet.testing import serve
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "web_host"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "fastapi"
 TOML = EXAMPLE / "tokenvalet.toml"
 
 

@@ -13,18 +13,20 @@ from typing import Any
 
 import click
 
+from ..checkup.checkup import Checkup
+from ..checkup.findings import Finding
 from ..config import SECRET_FIELDS
 from ..configuration_sources import Settings
 from ..errors import ConfigurationError
 from ..observe import Event, Observers
 from ..store_config import open_shelf
-from .checkup import Checkup
 from .configured import CONFIG, configured, source_of
-from .findings import Finding, show
 from .outcomes import Exit, told
 from .screen import Screen
 
 __all__ = ["check"]
+
+_MARKS = {"good": "✓", "odd": "!", "bad": "✗"}
 
 
 @click.command()
@@ -84,7 +86,7 @@ def _tell(screen: Screen, findings: Any, as_json: bool, heading: str) -> list[Fi
         if not as_json:
             if not told_so_far:
                 screen.heading(heading)
-            show(screen, finding)
+            _show(screen, finding)
         told_so_far.append(finding)
     if as_json and heading == "configuration" and any(one.level == "bad" for one in told_so_far):
         click.echo(json.dumps([one.as_json() for one in told_so_far], indent=2, ensure_ascii=False))
@@ -134,3 +136,8 @@ def _store(settings: Settings, offline: bool) -> Iterator[Finding]:
     sealed = "in clear, as allow_unsealed_store says" if settings.store.allow_unsealed_store else "sealed"
     level = "odd" if settings.store.allow_unsealed_store else "good"
     yield Finding(client="", subject="store", level=level, text=f"tokens are kept {sealed}")  # type: ignore[arg-type]
+
+
+def _show(screen: Screen, finding: Finding) -> None:
+    mood = "" if finding.level == "good" else finding.level
+    screen.line(f"  {_MARKS[finding.level]} {finding.subject:<14} {finding.text}", mood=mood)

@@ -39,7 +39,7 @@ def serve_until_interrupted(screen: Screen, auth_port: int, api_port: int, host_
             screen.line(f"  authorization server  {stage.auth.issuer}")
             screen.line(f"  health-records API    {stage.api.origin}")
             screen.line(f"  service               {browser.url}/records")
-            screen.heading("A client of your own, such as the one in examples/web_host, takes:")
+            screen.heading("A client of your own, such as the one in examples/fastapi, takes:")
             screen.line(f'  issuer = "{stage.auth.issuer}"')
             screen.line(f'  client_id = "{CLIENT_ID}"')
             screen.line('  client_secret = "${RECORDS_CLIENT_SECRET}"')

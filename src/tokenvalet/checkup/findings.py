@@ -1,16 +1,13 @@
-"""What `check` found, one thing at a time, and how it is shown."""
+"""What `check` found, one thing at a time."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .screen import Screen
-
-__all__ = ["Finding", "Level", "show"]
+__all__ = ["Finding", "Level"]
 
 Level = Literal["good", "odd", "bad"]
-_MARKS = {"good": "✓", "odd": "!", "bad": "✗"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +29,3 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
         return asdict(self)
-
-
-def show(screen: Screen, finding: Finding) -> None:
-    """Show a finding in a line."""
-    mood = "" if finding.level == "good" else finding.level
-    screen.line(f"  {_MARKS[finding.level]} {finding.subject:<14} {finding.text}", mood=mood)

@@ -1,0 +1,1 @@
+"""Looking at a configured client from end to end, for `tokenvalet check` and whoever else explains what is wrong."""

@@ -1,0 +1,109 @@
+"""Readiness: what a probe is told, and that it costs the provider nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tokenvalet import ClientConfig, ConfigurationError, TokenValet
+from tokenvalet.readiness import ClientReadiness, Readiness
+from tokenvalet.testing import AuthorizationServer, Fault, RegisteredClient, serve
+
+SECRET = "a-secret-that-no-probe-shows"
+
+Probe = Callable[..., Readiness]
+
+
+@pytest.fixture
+def auth() -> Iterator[AuthorizationServer]:
+    server = AuthorizationServer([RegisteredClient(client_id="records-web", client_secret=SECRET)])
+    with serve(server):
+        yield server
+
+
+@pytest.fixture
+def valet(auth: AuthorizationServer) -> Iterator[TokenValet]:
+    client = {"issuer": auth.issuer, "client_id": "records-web", "client_secret": SECRET}
+    other = {**client, "client_id": "nobody"}
+    with TokenValet.from_dict({"clients": {"m2m": client, "other": other}}) as made:
+        yield made
+
+
+@pytest.fixture(params=["sync", "async"])
+def probe(request: pytest.FixtureRequest, valet: TokenValet) -> Probe:
+    def asynchronous(*names: str, **options: float) -> Readiness:
+        return asyncio.run(valet.async_readiness(*names, **options))  # type: ignore[arg-type]
+
+    return valet.readiness if request.param == "sync" else asynchronous
+
+
+def test_however_often_a_probe_asks_there_is_one_token_request(auth: AuthorizationServer, probe: Probe) -> None:
+    for _ in range(5):
+        found = probe("m2m", patience=30.0)
+        assert found.ready
+        (client,) = found.clients
+        assert (client.client, client.state, client.code) == ("m2m", "fresh", None)
+        assert client.expires_in is not None
+        assert 0 < client.expires_in <= 3600
+    assert auth.issued == 1
+
+
+def test_a_refusal_is_told_by_its_code_and_is_not_asked_for_again(auth: AuthorizationServer, probe: Probe) -> None:
+    for _ in range(5):
+        found = probe(patience=30.0)
+        assert not found.ready
+        by_name = {one.client: one for one in found.clients}
+        assert by_name["m2m"].ready
+        assert (by_name["other"].ready, by_name["other"].state) == (False, "failed")
+        assert by_name["other"].code == "token_refused"
+        assert by_name["other"].retry_in is not None
+        assert 0 < by_name["other"].retry_in <= 60
+    assert len(auth.token_requests) == 2
+
+
+def test_nothing_of_the_server_and_no_secret_is_in_the_answer(auth: AuthorizationServer, probe: Probe) -> None:
+    text = json.dumps(probe(patience=30.0).as_dict()) + repr(probe())
+    for hidden in (SECRET, "invalid_client", auth.issuer, "Bearer"):
+        assert hidden not in text
+
+
+def test_a_failing_renewal_is_told_beside_the_token_that_there_is(
+    auth: AuthorizationServer, valet: TokenValet, probe: Probe
+) -> None:
+    valet.token("m2m")
+    auth.misbehave(Fault.oauth_error("invalid_client", status=401), None)
+    with pytest.raises(Exception, match="invalid_client"):
+        valet.token("m2m", force_renewal=True)
+    (client,) = probe("m2m").clients
+    assert (client.ready, client.state, client.code) == (True, "fresh", "token_refused")
+
+
+def test_only_looking_asks_for_nothing(auth: AuthorizationServer, valet: TokenValet, probe: Probe) -> None:
+    (client,) = probe("m2m", ask=False).clients
+    assert (client.ready, client.state) == (True, "idle")
+    assert auth.token_requests == []
+    valet.token("m2m")
+    (client,) = probe("m2m", ask=False).clients
+    assert (client.ready, client.state) == (True, "fresh")
+
+
+def test_clients_of_a_resolver_are_not_asked_about_and_added_ones_are(auth: AuthorizationServer) -> None:
+    config = ClientConfig(issuer=auth.issuer, client_id="records-web", client_secret=SECRET)
+    with TokenValet(resolver=lambda name: config) as valet:
+        valet.token("tenant-1")
+        assert valet.readiness() == Readiness(clients=())
+        valet.add_client("m2m", config)
+        assert [one.client for one in valet.readiness(patience=30.0).clients] == ["m2m"]
+
+
+def test_a_name_that_there_is_none_of_is_a_fault_of_the_program(probe: Probe) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'm2m'"):
+        probe("m3m")
+
+
+def test_a_valet_that_is_closed_is_not_ready(valet: TokenValet, probe: Probe) -> None:
+    valet.close()
+    assert probe("m2m").clients == (ClientReadiness(client="m2m", ready=False, state="failed", code="valet_closed"),)
