@@ -71,7 +71,7 @@ soak: $(READY) ## An hour of trouble in two minutes, and what it leaves behind (
 	@$(PY) benchmarks/soak.py --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(READY) ## The benchmarks
-	@PYTHONPATH=tests $(PY) benchmarks/run.py $(ARGS)
+	@$(PY) benchmarks/run.py $(ARGS)
 
 bench-peers: $(READY) ## The benchmark beside other libraries, in .venv-peers; writes docs/peers.md
 	@test -x .venv-peers/bin/python || $(UV) venv --quiet --python $(PY) .venv-peers

@@ -13,7 +13,7 @@ import sys
 import adapters
 import costs
 import counts
-import hosts
+import hosted
 import instrumented
 import renewals
 import sharing
@@ -32,7 +32,7 @@ def main() -> int:
         ("telemetry", instrumented.run),
         ("renewals", renewals.run),
         ("stores", sharing.run),
-        ("hosts", hosts.run),
+        ("hosts", hosted.run),
     ):
         if wanted and title not in wanted:
             continue

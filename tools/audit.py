@@ -222,7 +222,9 @@ def licence(distribution: Distribution, spelled: Mapping[str, str]) -> str:
     if words:
         return " AND ".join(sorted(words))
     text = metadata["License"].strip() if "License" in metadata else ""
-    return spelled.get(text, text.partition("\n")[0])
+    # Some put the whole text there, which begins with the name.
+    first = text.partition("\n")[0]
+    return spelled.get(text, spelled.get(first, first))
 
 
 def is_allowed(expression: str, allowed: Iterable[str]) -> bool:
