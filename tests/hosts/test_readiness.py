@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tokenvalet import ClientConfig, ConfigurationError, TokenValet
 from tokenvalet.readiness import ClientReadiness, Readiness
-from tokenvalet.testing import AuthorizationServer, Fault, RegisteredClient, serve
+from tokenvalet.testing import AuthorizationServer, Fault, MovableClock, RegisteredClient, serve
 
 SECRET = "a-secret-that-no-probe-shows"
 
@@ -79,6 +80,41 @@ def test_a_failing_renewal_is_told_beside_the_token_that_there_is(
         valet.token("m2m", force_renewal=True)
     (client,) = probe("m2m").clients
     assert (client.ready, client.state, client.code) == (True, "fresh", "token_refused")
+
+
+def test_a_probe_waits_for_a_first_token_no_longer_than_it_is_told_to(auth: AuthorizationServer, probe: Probe) -> None:
+    auth.misbehave(Fault.hang(1.0), 1)
+    (client,) = probe("m2m", patience=0.0).clients
+    assert (client.ready, client.state, client.expires_in, client.code) == (False, "waiting", None, None)
+    (client,) = probe("m2m", patience=0.0, ask=False).clients
+    assert (client.ready, client.state) == (True, "waiting")
+
+
+def test_a_client_is_ready_to_the_end_of_its_token_while_the_server_is_down(auth: AuthorizationServer) -> None:
+    clock = MovableClock()
+    client = {"issuer": auth.issuer, "client_id": "records-web", "client_secret": SECRET}
+    with TokenValet.from_dict({"clients": {"m2m": client}}, clock=clock) as valet:
+        valet.token("m2m")
+        auth.misbehave(Fault.status_only(503), None)
+        clock.advance(3590)
+        (first,) = valet.readiness().clients
+        assert (first.ready, first.state, first.expires_in) == (True, "due", 10.0)
+        wait_until(lambda: valet.readiness(ask=False).clients[0].code is not None)
+        (failing,) = valet.readiness().clients
+        assert (failing.ready, failing.state, failing.code) == (True, "due", "token_request_server_error")
+        asked = len(auth.token_requests)
+        valet.readiness()
+        assert len(auth.token_requests) == asked
+        clock.advance(11)
+        (over,) = valet.readiness(patience=30.0).clients
+        assert (over.ready, over.state, over.expires_in) == (False, "failed", None)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def test_only_looking_asks_for_nothing(auth: AuthorizationServer, valet: TokenValet, probe: Probe) -> None:
