@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from .backchannel import Backchannel, HttpBackchannel
 from .client_book import ClientBook, Resolver, by_name
-from .clients.libraries import check_client_options, check_httpx, shell_of
+from .clients.handed_out import HandedOut
 from .clients.pool_book import PoolBook
 from .config import ClientConfig
 from .configuration_sources import Settings, settings_from_dict, settings_from_env, settings_from_toml
 from .core.dpop import NonceStore
-from .core.token import AccessToken, TokenParameters, asked
+from .core.token import AccessToken, asked
 from .directory import Directory
 from .errors import ConfigurationError, ConfigurationFault, ValetClosedError
 from .named_client import NamedClient
@@ -30,17 +29,12 @@ from .tls import TlsContexts
 from .waiting import wait, wait_async
 
 if TYPE_CHECKING:
-    import aiohttp
-    import httpx2
-    import requests
-
     from .clients.pools import Pools
-    from .clients.requests_shell import ValetAdapter, ValetSession
 
 __all__ = ["Resolver", "TokenValet"]
 
 
-class TokenValet(ReadinessOfClients):
+class TokenValet(HandedOut, ReadinessOfClients):
     """Keeps the access tokens of named clients, and hands out HTTP clients that carry them.
 
     Safe to use from threads, coroutines and several event loops at once; make one per process and close it at the end.
@@ -108,156 +102,6 @@ class TokenValet(ReadinessOfClients):
     @classmethod
     def _from(cls, settings: Settings, options: dict[str, Any]) -> Self:
         return cls(settings.clients, **{"store": settings.store, **options})
-
-    def client(
-        self,
-        name: str | None = None,
-        *,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-        transport: Any = None,
-        **options: Any,
-    ) -> httpx2.Client:
-        """Return an `httpx2.Client` for a named client: pointed at its `base_url`, carrying its tokens.
-
-        Cheap: all of one name share their connections. Closing it closes nothing that others use.
-
-        Args:
-            name: the client's name; may be left out where there is one only.
-            customize: given the outgoing request, returns the `TokenParameters` of its token, or None.
-            transport: an `httpx2.BaseTransport` to send with, in the place of the shared connections.
-            options: whatever else `httpx2.Client` takes.
-        """
-        import httpx2
-
-        return httpx2.Client(**self._client_options(name, httpx2, customize, transport, options))
-
-    def async_client(
-        self,
-        name: str | None = None,
-        *,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-        transport: Any = None,
-        **options: Any,
-    ) -> httpx2.AsyncClient:
-        """Return an `httpx2.AsyncClient` for a named client, as `client` does; for asyncio and trio."""
-        import httpx2
-
-        return httpx2.AsyncClient(**self._client_options(name, httpx2, customize, transport, options))
-
-    def transport(
-        self,
-        name: str | None = None,
-        library: ModuleType | None = None,
-        *,
-        inner: Any = None,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-    ) -> Any:
-        """Return a transport for an HTTP client of your own, sync or async.
-
-        Args:
-            name: the client's name.
-            library: the module `httpx2` (the default) or `httpx`.
-            inner: a transport of that library to send with, in the place of the shared connections.
-            customize: as for `client`.
-        """
-        import httpx2
-
-        from .clients.httpx_shell import transport_for
-
-        library = library if library is not None else httpx2
-        check_httpx(library)
-        client = self._named(name)
-        pools = self._pools.of(client, library)
-        return transport_for(library, client, self._renewer, pools, inner=inner, customize=customize)
-
-    def requests_session(
-        self,
-        name: str | None = None,
-        *,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-        base_url: str | None = None,
-        adapter: requests.adapters.BaseAdapter | None = None,
-    ) -> ValetSession:
-        """Return a `requests.Session` for a named client, as `client` does. Needs the extra ``requests``.
-
-        Its requests take ``token_parameters=``, what this one's token is asked for with.
-
-        Args:
-            name: the client's name; may be left out where there is one only.
-            customize: given the outgoing `requests.PreparedRequest`, returns the `TokenParameters` of its token, or None.
-            base_url: what addresses without a host are put behind, in the place of the client's own.
-            adapter: a requests adapter to send with, in the place of the shared connections.
-        """
-        made = self.requests_adapter(name, customize=customize, inner=adapter)
-        session: ValetSession = shell_of("requests").session_for(made, base_url)
-        return session
-
-    def requests_adapter(
-        self,
-        name: str | None = None,
-        *,
-        inner: requests.adapters.BaseAdapter | None = None,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-    ) -> ValetAdapter:
-        """Return an adapter to mount on a `requests.Session` of your own. Needs the extra ``requests``.
-
-        Args:
-            name: the client's name.
-            inner: a requests adapter to send with, in the place of the shared connections.
-            customize: as for `requests_session`.
-        """
-        shell = shell_of("requests")
-        client = self._named(name)
-        pools = self._pools.of(client, shell.CONNECTIONS)
-        adapter: ValetAdapter = shell.ValetAdapter(client, self._renewer, pools, inner, customize)
-        return adapter
-
-    def aiohttp_session(
-        self,
-        name: str | None = None,
-        *,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-        **options: Any,
-    ) -> aiohttp.ClientSession:
-        """Return an `aiohttp.ClientSession` for a named client, as `async_client` does. Needs the extra ``aiohttp``.
-
-        To be called where an event loop runs.
-
-        Args:
-            name: the client's name; may be left out where there is one only.
-            customize: given the outgoing `aiohttp.ClientRequest`, returns the `TokenParameters` of its token, or None.
-            options: whatever else `aiohttp.ClientSession` takes.
-        """
-        check_client_options(options, "aiohttp_session")
-        shell = shell_of("aiohttp")
-        client = self._named(name)
-        pools = self._pools.of(client, shell.CONNECTIONS)
-        session: aiohttp.ClientSession = shell.session_for(client, self._renewer, pools, customize, options)
-        return session
-
-    def aiohttp_middleware(
-        self,
-        name: str | None = None,
-        *,
-        token_parameters: TokenParameters | None = None,
-        customize: Callable[[Any], TokenParameters | None] | None = None,
-    ) -> aiohttp.ClientMiddlewareType:
-        """Return a client middleware for an `aiohttp.ClientSession` of your own, or for one request.
-
-        Needs the extra ``aiohttp``. It is the last one in the list, since what stands behind it sees the token.
-
-        Args:
-            name: the client's name.
-            token_parameters: what the tokens are asked for with.
-            customize: as for `aiohttp_session`.
-        """
-        shell = shell_of("aiohttp")
-        client = self._named(name)
-        pools = self._pools.of(client, shell.CONNECTIONS)
-        made: aiohttp.ClientMiddlewareType = shell.ValetMiddleware(
-            client, self._renewer, pools, token_parameters, customize
-        )
-        return made
 
     def token(
         self,
@@ -372,14 +216,6 @@ class TokenValet(ReadinessOfClients):
     def _check_open(self) -> None:
         if self._closed:
             raise ValetClosedError("the valet is closed: ask it for tokens and clients before it is, or make a new one")
-
-    def _client_options(
-        self, name: str | None, library: ModuleType, customize: Any, inner: Any, options: dict[str, Any]
-    ) -> dict[str, Any]:
-        check_client_options(options)
-        client = self._named(name)
-        options.setdefault("base_url", client.config.base_url or "")
-        return {**options, "transport": self.transport(client.name, library, inner=inner, customize=customize)}
 
     def _after_fork(self) -> None:
         self._clients.after_fork()

@@ -1,0 +1,190 @@
+"""What a valet hands out for each HTTP library. A library is imported when something of it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..core.token import TokenParameters
+from ..named_client import NamedClient
+from .libraries import check_client_options, check_httpx, shell_of
+
+if TYPE_CHECKING:
+    import aiohttp
+    import httpx2
+    import requests
+
+    from ..renewal import Renewer
+    from .pool_book import PoolBook
+    from .requests_shell import ValetAdapter, ValetSession
+
+__all__ = ["HandedOut"]
+
+
+class HandedOut:
+    """What a valet hands out to call with."""
+
+    _pools: PoolBook
+    _renewer: Renewer
+
+    def client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        transport: Any = None,
+        **options: Any,
+    ) -> httpx2.Client:
+        """Return an `httpx2.Client` for a named client: pointed at its `base_url`, carrying its tokens.
+
+        Cheap: all of one name share their connections. Closing it closes nothing that others use.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing request, returns the `TokenParameters` of its token, or None.
+            transport: an `httpx2.BaseTransport` to send with, in the place of the shared connections.
+            options: whatever else `httpx2.Client` takes.
+        """
+        import httpx2
+
+        return httpx2.Client(**self._client_options(name, httpx2, customize, transport, options))
+
+    def async_client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        transport: Any = None,
+        **options: Any,
+    ) -> httpx2.AsyncClient:
+        """Return an `httpx2.AsyncClient` for a named client, as `client` does; for asyncio and trio."""
+        import httpx2
+
+        return httpx2.AsyncClient(**self._client_options(name, httpx2, customize, transport, options))
+
+    def transport(
+        self,
+        name: str | None = None,
+        library: ModuleType | None = None,
+        *,
+        inner: Any = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> Any:
+        """Return a transport for an HTTP client of your own, sync or async.
+
+        Args:
+            name: the client's name.
+            library: the module `httpx2` (the default) or `httpx`.
+            inner: a transport of that library to send with, in the place of the shared connections.
+            customize: as for `client`.
+        """
+        import httpx2
+
+        from .httpx_shell import transport_for
+
+        library = library if library is not None else httpx2
+        check_httpx(library)
+        client = self._named(name)
+        pools = self._pools.of(client, library)
+        return transport_for(library, client, self._renewer, pools, inner=inner, customize=customize)
+
+    def requests_session(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        base_url: str | None = None,
+        adapter: requests.adapters.BaseAdapter | None = None,
+    ) -> ValetSession:
+        """Return a `requests.Session` for a named client, as `client` does. Needs the extra ``requests``.
+
+        Its requests take ``token_parameters=``, what this one's token is asked for with.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing `requests.PreparedRequest`, returns the `TokenParameters` of its token, or None.
+            base_url: what addresses without a host are put behind, in the place of the client's own.
+            adapter: a requests adapter to send with, in the place of the shared connections.
+        """
+        made = self.requests_adapter(name, customize=customize, inner=adapter)
+        session: ValetSession = shell_of("requests").session_for(made, base_url)
+        return session
+
+    def requests_adapter(
+        self,
+        name: str | None = None,
+        *,
+        inner: requests.adapters.BaseAdapter | None = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> ValetAdapter:
+        """Return an adapter to mount on a `requests.Session` of your own. Needs the extra ``requests``.
+
+        Args:
+            name: the client's name.
+            inner: a requests adapter to send with, in the place of the shared connections.
+            customize: as for `requests_session`.
+        """
+        shell = shell_of("requests")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        adapter: ValetAdapter = shell.ValetAdapter(client, self._renewer, pools, inner, customize)
+        return adapter
+
+    def aiohttp_session(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        **options: Any,
+    ) -> aiohttp.ClientSession:
+        """Return an `aiohttp.ClientSession` for a named client, as `async_client` does. Needs the extra ``aiohttp``.
+
+        To be called where an event loop runs.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing `aiohttp.ClientRequest`, returns the `TokenParameters` of its token, or None.
+            options: whatever else `aiohttp.ClientSession` takes.
+        """
+        check_client_options(options, "aiohttp_session")
+        shell = shell_of("aiohttp")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        session: aiohttp.ClientSession = shell.session_for(client, self._renewer, pools, customize, options)
+        return session
+
+    def aiohttp_middleware(
+        self,
+        name: str | None = None,
+        *,
+        token_parameters: TokenParameters | None = None,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+    ) -> aiohttp.ClientMiddlewareType:
+        """Return a client middleware for an `aiohttp.ClientSession` of your own, or for one request.
+
+        Needs the extra ``aiohttp``. It is the last one in the list, since what stands behind it sees the token.
+
+        Args:
+            name: the client's name.
+            token_parameters: what the tokens are asked for with.
+            customize: as for `aiohttp_session`.
+        """
+        shell = shell_of("aiohttp")
+        client = self._named(name)
+        pools = self._pools.of(client, shell.CONNECTIONS)
+        made: aiohttp.ClientMiddlewareType = shell.ValetMiddleware(
+            client, self._renewer, pools, token_parameters, customize
+        )
+        return made
+
+    def _named(self, name: str | None) -> NamedClient:
+        raise NotImplementedError
+
+    def _client_options(
+        self, name: str | None, library: ModuleType, customize: Any, inner: Any, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        check_client_options(options)
+        client = self._named(name)
+        options.setdefault("base_url", client.config.base_url or "")
+        return {**options, "transport": self.transport(client.name, library, inner=inner, customize=customize)}
