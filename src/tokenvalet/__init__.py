@@ -24,6 +24,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .clients.one_call import AsyncOneCall, OneCall
     from .config import AssertionContext, ClientConfig
     from .core.secret import Secret
     from .core.signing import Signer
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessToken",
     "AssertionContext",
+    "AsyncOneCall",
     "ClientConfig",
     "ConfigurationError",
     "ConfigurationFault",
     "Event",
     "Moment",
     "Observer",
+    "OneCall",
     "OriginError",
     "ProofError",
     "Secret",
@@ -61,10 +64,12 @@ __all__ = [
 _HOMES = {
     "AccessToken": "core.token",
     "AssertionContext": "config",
+    "AsyncOneCall": "clients.one_call",
     "ClientConfig": "config",
     "Event": "observe",
     "Moment": "core.token",
     "Observer": "observe",
+    "OneCall": "clients.one_call",
     "Secret": "core.secret",
     "Signer": "core.signing",
     "StoreConfig": "store_config",

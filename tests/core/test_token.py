@@ -161,6 +161,7 @@ def test_a_proof_by_hand_has_the_token_hash_of_rfc_9449() -> None:
         ("https://api.example.org:8443/a", "https://api.example.org:8443/a"),
         ("http://[::1]:8080/a", "http://[::1]:8080/a"),
         ("https://bücher.example/a", "https://xn--bcher-kva.example/a"),
+        ("https://api.example.org/é%7e/日?é", "https://api.example.org/%C3%A9%7e/%E6%97%A5"),
     ],
 )
 def test_a_proof_by_hand_leaves_query_and_fragment_out_and_the_path_alone(url: str, htu: str) -> None:

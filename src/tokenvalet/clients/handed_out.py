@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.token import TokenParameters
 from ..named_client import NamedClient
+from ..waiting import wait, wait_async
 from .libraries import check_client_options, check_httpx, shell_of
+from .one_call import Admitted, AsyncOneCall, OneCall
 
 if TYPE_CHECKING:
     import aiohttp
@@ -177,6 +179,47 @@ class HandedOut:
             client, self._renewer, pools, token_parameters, customize
         )
         return made
+
+    def call(
+        self,
+        name: str | None,
+        method: str,
+        url: str,
+        *,
+        token_parameters: TokenParameters | None = None,
+        repeatable: bool = True,
+    ) -> OneCall:
+        """Return the headers for one request of a library that tokenvalet does not know, to be told of the answer.
+
+        Blocks while a token is got. The library must not follow redirects with these headers, nor send a request twice:
+        each is a call of its own.
+
+        Args:
+            name: the client's name; None where there is one only.
+            method: the HTTP method, as it is sent.
+            url: the absolute URL, as it is sent.
+            token_parameters: what the token is asked for with.
+            repeatable: whether it could be sent a second time; not where its body is a stream.
+
+        Raises:
+            OriginError: the token does not belong there.
+            TokenValetError: why there is no token.
+        """
+        admitted = Admitted(self._named(name), method, url, token_parameters, repeatable)
+        return OneCall(admitted, self._renewer, wait(self._renewer.get(admitted.ticket)))
+
+    async def async_call(
+        self,
+        name: str | None,
+        method: str,
+        url: str,
+        *,
+        token_parameters: TokenParameters | None = None,
+        repeatable: bool = True,
+    ) -> AsyncOneCall:
+        """Return the headers for one request, as `call` does, without blocking the event loop."""
+        admitted = Admitted(self._named(name), method, url, token_parameters, repeatable)
+        return AsyncOneCall(admitted, self._renewer, await wait_async(self._renewer.get(admitted.ticket)))
 
     def _named(self, name: str | None) -> NamedClient:
         raise NotImplementedError

@@ -8,13 +8,14 @@ and its kin find nothing to exploit.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ..errors import OriginError, shown
 
-__all__ = ["Guard", "Origin", "is_loopback", "parse_origin", "same_site"]
+__all__ = ["Guard", "Origin", "is_loopback", "parse_origin", "path_of", "same_site"]
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 # A WebSocket handshake is an HTTP request, to the same origin and under the same rule.
@@ -88,6 +89,14 @@ def parse_origin(url: str) -> Origin:
         except idna.IDNAError:
             raise ValueError("its host is no valid international domain name") from None
     return origin_of(parts.scheme, host, port)
+
+
+def path_of(url: str) -> str:
+    """Return the path of an absolute URL as it goes into a request line, without query and fragment."""
+    rest = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0]
+    path = f"/{rest.partition('/')[2]}"
+    # As every library writes it; what is in ASCII is left as it is.
+    return path if path.isascii() else "".join(one if one.isascii() else quote(one) for one in path)
 
 
 def same_site(host: str, other: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError, ProofError
 from .dpop import NonceStore, ProofKey, access_token_hash, target_uri, usable_nonce
-from .guard import parse_origin
+from .guard import parse_origin, path_of
 from .scope import scope_tokens
 
 __all__ = ["AccessToken", "Moment", "TokenParameters", "asked", "token_key"]
@@ -223,14 +223,11 @@ class AccessToken:
             origin = parse_origin(url)
         except ValueError as fault:
             raise ProofError(f"no proof can be made for this URL: {fault}") from None
-        rest = url.split("://", 1)[1]
-        path = rest[rest.index("/") :] if "/" in rest.split("?", 1)[0].split("#", 1)[0] else "/"
-        path = path.split("#", 1)[0].split("?", 1)[0]
         if nonce is not None and usable_nonce([nonce]) is None:
             raise ProofError("this nonce has characters in it that RFC 9449 §8.1 does not allow, or too many")
         if nonce is None and self._nonces is not None:
             nonce = self._nonces.get("rs", origin, key.jkt)
-        return self.proof_for(method, target_uri(origin, path), nonce).decode("ascii")
+        return self.proof_for(method, target_uri(origin, path_of(url)), nonce).decode("ascii")
 
     def proof_for(self, htm: str, htu: str, nonce: str | None) -> bytes:
         """Return a proof for a request with this token; `htu` as `target_uri` makes it. Only for a DPoP token."""
