@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import functools
@@ -242,9 +243,34 @@ def test_parameters_for_one_token_show_their_names_only() -> None:
 
 
 @pytest.mark.standards("S-160")
+@pytest.mark.parametrize("dpop", [False, True], ids=["bearer", "dpop"])
+def test_a_call_shows_where_it_goes_and_no_header(dpop: bool, stage: Stage) -> None:
+    url = f"{stage.api.origin}/echo?ticket=planted-form-parameter-Hj2c"
+    planted = Plant.of("the query", "planted-form-parameter-Hj2c")
+    with stage.valet("client_secret_basic", dpop=dpop) as valet:
+        call = valet.call("m2m", "GET", url)
+
+        async def one() -> Any:
+            made = await valet.async_call("m2m", "GET", url)
+            await valet.aclose()
+            return made
+
+        for shown_one in (call, asyncio.run(one())):
+            texts = list(shown("the call", shown_one))
+            assert found([*stage.plants(), planted], texts) == []
+            assert f"GET {stage.api.origin}>" in repr(shown_one)
+            # By name only: the headers are there to be sent.
+            assert found(stage.plants(), [("headers", f"{shown_one.headers!r} {shown_one.headers}")]) == []
+            assert "Authorization" in repr(shown_one.headers)
+            with pytest.raises(TypeError, match="is not pickled"):
+                pickle.dumps(shown_one)
+
+
+@pytest.mark.standards("S-160")
 def test_every_public_class_is_either_without_secrets_or_known_to_this_folder() -> None:
     # A new public class that can hold a secret has to be looked at here first.
     looked_at = {"AccessToken", "ClientConfig", "Secret", "StoreConfig", "TokenParameters", "TokenValet"}
+    looked_at |= {"AsyncOneCall", "OneCall"}
     harmless = {"AssertionContext", "ConfigurationFault", "Event", "Moment", "Observer", "Signer"}
     errors = {name for name in tokenvalet.__all__ if name.endswith("Error")}
     assert set(tokenvalet.__all__) == looked_at | harmless | errors | {"__version__"}
