@@ -36,11 +36,13 @@ class TlsIdentity:
         context: for the token endpoint and the allowed origins.
         bare_context: the same without the client certificate, for redirects abroad.
         certificate_thumbprint: ``x5t#S256`` of the client certificate (RFC 8705 §3.1), or None.
+        certificate: that certificate and its key, as they are in their files, for libraries that bring a TLS of their own.
     """
 
     context: ssl.SSLContext
     bare_context: ssl.SSLContext
     certificate_thumbprint: str | None
+    certificate: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,14 @@ def _make(settings: _Settings, password: Secret | None) -> TlsIdentity:
         raise FileFault(
             f"{settings.certificate_file}: the certificate and its key cannot be read, or do not belong together"
         ) from None
+    key_file = settings.certificate_key_file
+    content, _ = read_file(settings.certificate_file, private=key_file is None)
+    key = read_file(key_file, private=True)[0] if key_file is not None else b""
     return TlsIdentity(
-        context=context, bare_context=bare, certificate_thumbprint=_thumbprint(settings.certificate_file)
+        context=context,
+        bare_context=bare,
+        certificate_thumbprint=_thumbprint(content, settings.certificate_file),
+        certificate=Secret(content + b"\n" + key),
     )
 
 
@@ -155,8 +163,7 @@ def _context(settings: _Settings) -> ssl.SSLContext:
     return context
 
 
-def _thumbprint(path: Path) -> str:
-    content, _ = read_file(path, private=False)
+def _thumbprint(content: bytes, path: Path) -> str:
     begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
     try:
         pem = content[content.index(begin) : content.index(end) + len(end)].decode("ascii")

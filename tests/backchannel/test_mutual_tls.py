@@ -33,6 +33,7 @@ from backchannel.issuers import (
 from life.makers import Clock, Seen
 from support.raw_server import RawServer, answer
 from tokenvalet import ConfigurationError, TokenRefusedError, TokenRequestError, TokenValet, tls
+from tokenvalet.files import Signature, read_file
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
 
 
@@ -330,17 +331,17 @@ def test_a_token_is_never_filed_under_another_certificate_than_the_one_it_was_go
     place.auth.register(
         registered(client_secret=None, auth_method="tls_client_auth", certificate_subject=f"CN={CLIENT_ID}")
     )
-    original, rotations = tls._thumbprint, [late]
+    original, rotations = read_file, [late]
 
-    def meanwhile(path: Path) -> str:
+    def meanwhile(path: Path, *, private: bool) -> tuple[bytes, Signature]:
         """Rotate once more between the loading of the certificate and the taking of its thumbprint."""
         if rotations:
             replace(path, rotations.pop())
-        return original(path)
+        return original(path, private=private)
 
     with valet_at(place.auth.issuer, **place.settings()) as valet:
         replace(place.file, early)
-        monkeypatch.setattr(tls, "_thumbprint", meanwhile)
+        monkeypatch.setattr(tls, "read_file", meanwhile)
         tokens = [valet.token().value for _ in range(2)]
     assert rotations == []
     assert [bound_to(token) for token in tokens] == [pair[1].thumbprint] * 2
