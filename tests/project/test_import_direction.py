@@ -15,7 +15,7 @@ PACKAGE = "tokenvalet"
 
 # Loaded when a module is, these are for one room only; in `clients` and `hosts`, for the module of the same name.
 LIBRARIES = {
-    **dict.fromkeys(("aiohttp", "httpx", "httpx2", "requests"), "clients"),
+    **dict.fromkeys(("aiohttp", "httpx", "httpx2", "pyreqwest", "requests"), "clients"),
     **dict.fromkeys(("celery", "django", "fastapi", "flask", "litestar", "starlette"), "hosts"),
     **dict.fromkeys(("redis", "valkey"), "stores"),
     **dict.fromkeys(("joserfc", "trustme", "uvicorn"), "testing"),
