@@ -145,6 +145,7 @@ class AiohttpDriver:
     """aiohttp, on asyncio."""
 
     name = "aiohttp"
+    one_pool = False
     unreadable: tuple[type[Exception], ...] = (
         aiohttp.InvalidURL,
         aiohttp.NonHttpUrlClientError,
@@ -157,6 +158,7 @@ class AiohttpDriver:
         TimeoutError,
     )
     loggers: tuple[str, ...] = ()
+    loggers_of_http2: tuple[str, ...] = ()
 
     def __init__(self, loop: AsyncioLoop) -> None:
         self.loop = loop

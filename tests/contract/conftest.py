@@ -53,8 +53,10 @@ def pooled(request: pytest.FixtureRequest, all_drivers: dict[str, Driver]) -> Dr
 
 
 @pytest.fixture
-def needs(driver: Driver) -> Callable[[str], None]:
+def needs(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Skips the test where the library of the driver does not have something, which the list of drivers says why."""
+    [kind] = {"driver", "cancellable", "pooled"} & set(request.fixturenames)
+    driver: Driver = request.getfixturevalue(kind)
 
     def need(what: str) -> None:
         if (reason := DRIVERS[driver.name].lacks.get(what)) is not None:

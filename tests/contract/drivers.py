@@ -18,13 +18,31 @@ from typing import Any, Literal, Protocol
 from contract.loops import Loops
 from tokenvalet import TokenParameters, TokenValet
 
-__all__ = ["ONE_SHOT", "REPLAYABLE", "Answer", "Body", "Custom", "Driver", "Entry", "Kind", "Opened", "Session"]
+__all__ = [
+    "ABILITIES",
+    "ONE_SHOT",
+    "REPLAYABLE",
+    "Answer",
+    "Body",
+    "Custom",
+    "Driver",
+    "Entry",
+    "Kind",
+    "Opened",
+    "Session",
+]
 
 Kind = Literal[
     "bytes", "json", "form", "multipart", "multipart-file", "generator", "iterator", "file", "multipart-pipe", "failing"
 ]
 REPLAYABLE: tuple[Kind, ...] = ("bytes", "json", "form", "multipart", "multipart-file")
 ONE_SHOT: tuple[Kind, ...] = ("generator", "iterator", "file", "multipart-pipe")
+# What of a library a test may need besides the fields of `Custom` and the options of `Driver.open`.
+ABILITIES = {
+    "abort": "a call that is cancelled is ended below, too",
+    "status first": "the status of an answer is known before its body has come",
+    "multipart twice": "a multipart form can be sent a second time",
+}
 TIMEOUT = 20.0  # seconds; long, since a test that waits for it has failed
 
 
@@ -116,12 +134,16 @@ class Driver(Protocol):
     """One HTTP library, in one way of using it."""
 
     name: str
+    one_pool: bool
+    """Whether threads and event loops all share one pool, instead of each loop having one."""
     unreadable: tuple[type[Exception], ...]
     """What the library raises for an address that it does not understand."""
     failures: tuple[type[Exception], ...]
     """What the library raises when a connection fails, or takes too long."""
     loggers: tuple[str, ...]
     """The names, up to the first dot, of the loggers that tell of its requests at DEBUG."""
+    loggers_of_http2: tuple[str, ...]
+    """The names of those that tell more of them over HTTP/2."""
 
     def open(
         self,
@@ -157,7 +179,8 @@ class Entry:
 
     cancellable: whether a call under way can be cancelled from outside.
     pooled: whether all of its sessions on one valet share the valet's connections.
-    lacks: what of `Custom`, or of the options of `Driver.open`, the library does not have, each with the reason.
+    lacks: what of `Custom`, of the options of `Driver.open`, or of `ABILITIES` the library does not have, each with the
+        reason.
     """
 
     make: Callable[[Loops], Driver]

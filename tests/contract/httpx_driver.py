@@ -261,8 +261,10 @@ class HttpxDriver:
         self.name = name
         self.library: Any = library
         self.loop = loop
+        self.one_pool = loop is None
         self.unreadable: tuple[type[Exception], ...] = (self.library.InvalidURL, self.library.UnsupportedProtocol)
         self.loggers: tuple[str, ...] = (library.__name__, library.__name__.replace("httpx", "httpcore"))
+        self.loggers_of_http2: tuple[str, ...] = ("hpack.hpack", "hpack.table")
         self.failures: tuple[type[Exception], ...] = (self.library.TransportError,)
 
     def open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,6 +95,9 @@ def _shown(value: Any, depth: int) -> Iterator[str]:
         for one in list(value):
             yield from _shown(one, depth + 1)
     else:
-        if (held := getattr(value, "headers", None)) is not None and not callable(held):
+        held = None
+        with contextlib.suppress(Exception):  # of one that has nothing to show any more
+            held = getattr(value, "headers", None)
+        if held is not None and not callable(held):
             # Where their repr leaves something out, the fields themselves are elsewhere.
             yield from _shown(getattr(held, "raw", held), depth + 1)

@@ -12,6 +12,7 @@ from contract.aiohttp_driver import AiohttpDriver
 from contract.drivers import Driver, Entry
 from contract.httpx_driver import HttpxDriver
 from contract.loops import Loop, Loops
+from contract.pyreqwest_driver import PyreqwestAsyncioDriver, PyreqwestDriver
 from contract.requests_driver import RequestsDriver
 
 __all__ = ["CANCELLABLE", "DRIVERS", "POOLED"]
@@ -46,6 +47,22 @@ DRIVERS["aiohttp"] = Entry(
         "base_url": "aiohttp takes a path that begins with a slash for the whole path",
         "http2": "aiohttp speaks HTTP/1.1 only",
     },
+)
+_PYREQWEST_LACKS = {
+    "params": "pyreqwest has no parameters for all requests of a client",
+    "cookies": "pyreqwest keeps no cookies, unless the builder of connections of one's own is told to",
+    "auth": "pyreqwest has credentials for one request only",
+    "before": "pyreqwest's middlewares are gone through once for a call, whatever redirects there are",
+    "after": "pyreqwest's middlewares are gone through once for a call, whatever redirects there are",
+    "abort": "pyreqwest lets a call that was cancelled go on until its answer comes or its time is over",
+    "status first": "pyreqwest hands no answer over before the first part of its body is read",
+    "multipart twice": "pyreqwest copies no form, and tells nothing of what is in one",
+}
+DRIVERS["pyreqwest"] = Entry(
+    make=lambda loops: PyreqwestDriver(), cancellable=False, pooled=True, lacks=_PYREQWEST_LACKS
+)
+DRIVERS["pyreqwest-asyncio"] = Entry(
+    make=lambda loops: PyreqwestAsyncioDriver(loops.asyncio), cancellable=True, pooled=True, lacks=_PYREQWEST_LACKS
 )
 CANCELLABLE = [name for name, entry in DRIVERS.items() if entry.cancellable]
 POOLED = [name for name, entry in DRIVERS.items() if entry.pooled]

@@ -111,6 +111,7 @@ class RequestsDriver:
     """requests, which blocks."""
 
     name = "requests"
+    one_pool = True
     # Some it takes for another path of the same host.
     unreadable: tuple[type[Exception], ...] = (ValueError, requests.TooManyRedirects)
     failures: tuple[type[Exception], ...] = (
@@ -119,6 +120,7 @@ class RequestsDriver:
         requests.exceptions.ChunkedEncodingError,
     )
     loggers: tuple[str, ...] = ("urllib3",)
+    loggers_of_http2: tuple[str, ...] = ()
 
     def open(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 import pytest
@@ -64,8 +65,14 @@ def test_cancelling_a_call_that_waits_for_the_replacement_of_its_token_gives_its
 
 @pytest.mark.standards("S-201", "S-207")
 def test_cancelling_a_call_at_the_api_gives_its_connection_back(
-    open_cancellable: Opener, servers: Servers, api: ProtectedApi, auth: AuthorizationServer, dpop: bool
+    open_cancellable: Opener,
+    needs: Callable[[str], None],
+    servers: Servers,
+    api: ProtectedApi,
+    auth: AuthorizationServer,
+    dpop: bool,
 ) -> None:
+    needs("abort")
     session = open_cancellable(dpop=dpop, pool_size=1)
     session.get(api.origin + "/echo")
     servers.watched_api.hold()

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from contract import conftest
-from contract.drivers import Custom, Driver
+from contract.drivers import ABILITIES, Custom, Driver
 from contract.registry import CANCELLABLE, DRIVERS, POOLED
 
 HERE = Path(__file__).parent
-LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "pyreqwest", "requests", "urllib3"}
 FIXTURES = {"open_session", "open_cancellable", "open_pooled"}
 MODULES = sorted(path.stem for path in HERE.glob("test_*.py") if path != Path(__file__))
 
@@ -72,6 +72,7 @@ def test_no_test_names_a_library_or_asks_which_one_it_has(module: str) -> None:
 
 def test_what_a_library_may_lack_is_something_that_is_asked_for_and_has_a_reason() -> None:
     known = {field.name for field in dataclasses.fields(Custom)} | inspect.signature(Driver.open).parameters.keys()
+    known |= ABILITIES.keys()
     for name, entry in DRIVERS.items():
         assert entry.lacks.keys() <= known, name
         assert all(len(reason) > 10 for reason in entry.lacks.values()), name

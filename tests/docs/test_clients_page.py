@@ -32,6 +32,7 @@ def test_every_example_runs() -> None:
 
             async def of_aiohttp() -> tuple[Any, int]:
                 found = await names["records"](), await names["echo"]()
+                assert await names["records_fast"]() == found[0]
                 await valet.aclose()
                 return found
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import aiohttp
     import httpx2
     import requests
+    from pyreqwest.client import ClientBuilder, SyncClientBuilder
 
     from ..renewal import Renewer
     from .pool_book import PoolBook
+    from .pyreqwest_clients import ValetPyreqwestClient, ValetSyncPyreqwestClient
     from .requests_shell import ValetAdapter, ValetSession
 
 __all__ = ["HandedOut"]
@@ -177,6 +179,51 @@ class HandedOut:
         pools = self._pools.of(client, shell.CONNECTIONS)
         made: aiohttp.ClientMiddlewareType = shell.ValetMiddleware(
             client, self._renewer, pools, token_parameters, customize
+        )
+        return made
+
+    def pyreqwest_client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        builder: ClientBuilder | None = None,
+        **options: Any,
+    ) -> ValetPyreqwestClient:
+        """Return a client of pyreqwest for asyncio, as `async_client` does. Needs the extra ``pyreqwest``.
+
+        It is used as pyreqwest's own `Client` is. What is set on it holds for all of its requests.
+
+        Args:
+            name: the client's name; may be left out where there is one only.
+            customize: given the outgoing `pyreqwest.request.Request`, returns the `TokenParameters` of its token, or None.
+            builder: what to build connections of its own with, in the place of the shared ones.
+            options: ``base_url``; ``headers``; ``timeout`` (a timedelta, for each sending); ``follow_redirects`` (True)
+                and ``max_redirects`` (10); ``error_for_status`` (False); ``middlewares``, which never see the token;
+                ``trust_system_authorities``: with ``ca_file``, accept that those of this machine are trusted as well.
+        """
+        rooms = shell_of("pyreqwest", "clients")
+        client = self._named(name)
+        pools = self._pools.of(client, rooms.ASYNC_CONNECTIONS)
+        made: ValetPyreqwestClient = rooms.client_for(
+            client, self._renewer, pools, customize=customize, builder=builder, **options
+        )
+        return made
+
+    def pyreqwest_sync_client(
+        self,
+        name: str | None = None,
+        *,
+        customize: Callable[[Any], TokenParameters | None] | None = None,
+        builder: SyncClientBuilder | None = None,
+        **options: Any,
+    ) -> ValetSyncPyreqwestClient:
+        """Return a client of pyreqwest that blocks, used as its `SyncClient` is. Otherwise as `pyreqwest_client`."""
+        rooms = shell_of("pyreqwest", "clients")
+        client = self._named(name)
+        pools = self._pools.of(client, rooms.CONNECTIONS)
+        made: ValetSyncPyreqwestClient = rooms.sync_client_for(
+            client, self._renewer, pools, customize=customize, builder=builder, **options
         )
         return made
 

@@ -43,10 +43,10 @@ def check_httpx(library: ModuleType) -> None:
         raise ConfigurationError("transport: library is the module httpx2 or httpx", code="unknown_library")
 
 
-def shell_of(library: str) -> Any:
-    """Return the shell of requests or aiohttp. Raises ConfigurationError where the library is not installed."""
+def shell_of(library: str, room: str = "shell") -> Any:
+    """Return the room of a library that is no dependency. Raises ConfigurationError where the library is not installed."""
     try:
-        return importlib.import_module(f".{library}_shell", __package__)
+        return importlib.import_module(f".{library}_{room}", __package__)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != library:
             raise

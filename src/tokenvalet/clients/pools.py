@@ -226,7 +226,11 @@ class Pools:
         context = identity.bare_context if abroad else identity.context
         url = proxy.reveal() if proxy is not None else None
         pool_class: type[Pool] = getattr(kind, "pool_class", Pool)
-        return pool_class(kind(verify=context, trust_env=False, proxy=url), identity, self._now())
+        if hasattr(kind, "speaking_for"):  # one with a TLS of its own
+            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url)
+        else:
+            transport = kind(verify=context, trust_env=False, proxy=url)
+        return pool_class(transport, identity, self._now())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

@@ -1,0 +1,247 @@
+"""What requests to pyreqwest's clients of a valet are built of: a builder hands on what it is told to one of pyreqwest."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pyreqwest.http import HeaderMap, Url
+from pyreqwest.middleware.types import Middleware, SyncMiddleware
+from pyreqwest.multipart import FormBuilder
+from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
+
+from ..errors import OriginError
+from .pyreqwest_outgoing import Outgoing
+from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
+from .pyreqwest_shell import Shell
+
+__all__ = ["Settings", "ValetRequestBuilder", "ValetSyncRequestBuilder"]
+
+_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
+_BEFORE_PATH = re.compile("(?<![:/])[/?#]")
+_NUMBER = re.compile("0[xX][0-9A-Fa-f]*|[0-9]+")
+_AN_ADDRESS = Url("http://localhost/")
+MOST_REMEMBERED = 1000
+
+
+class Settings:
+    """What is set on a client for all of its requests."""
+
+    __slots__ = ("_base", "_plain", "base_url", "error_for_status", "headers", "middlewares", "shell", "timeout")
+
+    def __init__(
+        self,
+        shell: Shell,
+        base_url: str | None,
+        headers: HeadersType | None,
+        timeout: timedelta | None,
+        middlewares: Iterable[Any],
+        error_for_status: bool,
+    ) -> None:
+        self.shell = shell
+        self.base_url = base_url.rstrip("/") if base_url is not None else None
+        self._base = _beginning(base_url or "")
+        self.headers = HeaderMap(headers) if headers else None
+        self.timeout = timeout
+        self.middlewares = tuple(middlewares)
+        self.error_for_status = error_for_status
+        # The beginnings of addresses that were looked at before.
+        self._plain: set[str] = set()
+
+    def absolute(self, url: Url | str) -> tuple[Url | str, str]:
+        """Return an address, behind the base URL if it has no host, and what it begins with, up to its path.
+
+        Raises:
+            OriginError: parsers differ in what host it has.
+        """
+        if not isinstance(url, str):
+            return url, ""
+        beginning = _beginning(url)
+        if beginning in self._plain:
+            return url, beginning
+        if self.base_url is not None and url[:2] != "//" and (url[:1] == "/" or not _SCHEME.match(url)):
+            return f"{self.base_url}/{url.lstrip('/')}", self._base
+        if "\\" in _BEFORE_PATH.split(url, maxsplit=1)[0] or _is_odd(urlsplit(url).hostname or ""):
+            raise OriginError(
+                f"client {self.shell.client.name!r}: no token goes to this URL: there is a backslash before its path, or a "
+                "number in an odd notation, and parsers differ in what host that is"
+            )
+        if len(self._plain) < MOST_REMEMBERED:
+            self._plain.add(beginning)
+        return url, beginning
+
+
+def _beginning(url: str) -> str:
+    path = url.find("/", len("https://"))
+    return url[:path] if path >= 0 else url
+
+
+def _is_odd(host: str) -> bool:
+    """Whether a host is a number, in another notation than an IPv4 address has (RFC 3986 §3.2.2)."""
+    if _NUMBER.fullmatch(host.rpartition(".")[2] if host[-1:] != "." else host[:-1].rpartition(".")[2]) is None:
+        return False
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return True
+    return False
+
+
+class _Builder:
+    """What a request is built of; it hands on what it is told to a builder of pyreqwest, which checks it."""
+
+    # What most requests leave as it is on the client; each is made for one call, and costs what is written into it.
+    _is_special = False
+    _has_headers = False
+    _timeout: timedelta | None = None
+    _error_for_status: bool | None = None
+    _middlewares: tuple[Any, ...] = ()
+
+    def __init__(self, settings: Settings, method: str, url: Url | str) -> None:
+        self._settings = settings
+        self._pool, self._maker = settings.shell.connections()
+        address, self._beginning = settings.absolute(url)
+        self._native = self._maker.request(method, address)
+        if settings.timeout is not None:
+            self.timeout(settings.timeout)
+
+    def error_for_status(self, enable: bool = True) -> Self:
+        """Raise pyreqwest's StatusError for an answer of 4xx or 5xx that is the caller's."""
+        self._error_for_status = enable
+        return self
+
+    def header(self, key: str, value: str, *, is_sensitive: bool = False) -> Self:
+        """Append a header."""
+        self._native.header(key, value, is_sensitive=is_sensitive)
+        self._has_headers = True
+        return self
+
+    def headers(self, headers: HeadersType) -> Self:
+        """Merge several headers in."""
+        self._native.headers(headers)
+        self._has_headers = True
+        return self
+
+    def basic_auth(self, username: str, password: str | None) -> Self:
+        """Set credentials of one's own: the client refuses to send them, for it sets the header itself."""
+        self._native.basic_auth(username, password)
+        self._has_headers = True
+        return self
+
+    def bearer_auth(self, token: str) -> Self:
+        """Set a token of one's own: the client refuses to send it, for it sets the header itself."""
+        self._native.bearer_auth(token)
+        self._has_headers = True
+        return self
+
+    def body_bytes(self, body: bytes | bytearray | memoryview) -> Self:
+        """Set the body, which can be sent again."""
+        self._native.body_bytes(body)
+        return self
+
+    def body_text(self, body: str) -> Self:
+        """Set the body, which can be sent again."""
+        self._native.body_text(body)
+        return self
+
+    def body_json(self, body: Any) -> Self:
+        """Set the body and its type, to be sent as JSON; it can be sent again."""
+        self._native.body_json(body)
+        return self
+
+    def body_stream(self, stream: Stream) -> Self:
+        """Set the body. It can be sent again if the stream has a ``__copy__`` of its own."""
+        self._native.body_stream(stream)
+        return self
+
+    def form(self, form: FormParams) -> Self:
+        """Set the body and its type, to be sent as ``application/x-www-form-urlencoded``; it can be sent again."""
+        # Not as a form of pyreqwest's, whose body would not be seen in the request.
+        self._native.body_text(_AN_ADDRESS.with_query(form).query_string or "")
+        self._native.header("Content-Type", "application/x-www-form-urlencoded")
+        return self
+
+    def multipart(self, multipart: FormBuilder) -> Self:
+        """Set the body and its type, to be sent as ``multipart/form-data``, once: pyreqwest copies no form."""
+        self._native.multipart(multipart)
+        return self
+
+    def query(self, query: QueryParams) -> Self:
+        """Merge parameters into the query."""
+        self._native.query(query)
+        return self
+
+    def timeout(self, timeout: timedelta) -> Self:
+        """Set the time limit of each sending, from connecting to the end of the answer."""
+        self._native.timeout(timeout)
+        self._timeout = timeout
+        return self
+
+    def extensions(self, extensions: ExtensionsType) -> Self:
+        """Set what goes along inside the process: ``{"tokenvalet": TokenParameters(...)}`` for the token of this request."""
+        self._native.extensions(extensions)
+        self._is_special = True
+        return self
+
+    def streamed_read_buffer_limit(self, value: int) -> Self:
+        """Set how many bytes of an answer are read before it is handed over, and at a time."""
+        self._native.streamed_read_buffer_limit(value)
+        self._is_special = True
+        return self
+
+    def _with(self, middleware: Any) -> Self:
+        self._middlewares = (*self._middlewares, middleware)
+        return self
+
+    def _parts(self) -> tuple[Shell, Outgoing, tuple[Any, ...], bool]:
+        settings = self._settings
+        is_simple = not self._has_headers and self._beginning in settings.shell.beginnings
+        # Always one whose answer is read as it comes, so that an endless one to a rejected token can be left.
+        native = self._native.build_streamed()
+        if settings.headers is not None:
+            is_simple = False
+            given = set(native.headers)
+            for name, value in settings.headers.items():
+                if name not in given:
+                    native.headers.append(name, value)
+        outgoing = Outgoing(
+            native, self._pool, self._maker, self._timeout, is_special=self._is_special, is_simple=is_simple
+        )
+        raises = self._error_for_status if self._error_for_status is not None else settings.error_for_status
+        return settings.shell, outgoing, settings.middlewares + self._middlewares, raises
+
+
+class ValetRequestBuilder(_Builder):
+    """As pyreqwest's RequestBuilder."""
+
+    def with_middleware(self, middleware: Middleware) -> Self:
+        """Have the request go through a middleware, before it gets its token."""
+        return self._with(middleware)
+
+    def build(self) -> ValetRequest:
+        """Return a request whose answer is read to its end when it is sent."""
+        return ValetRequest(*self._parts())
+
+    def build_streamed(self) -> ValetStreamRequest:
+        """Return a request whose answer is read as it comes."""
+        return ValetStreamRequest(*self._parts())
+
+
+class ValetSyncRequestBuilder(_Builder):
+    """As pyreqwest's SyncRequestBuilder."""
+
+    def with_middleware(self, middleware: SyncMiddleware) -> Self:
+        """Have the request go through a middleware, before it gets its token."""
+        return self._with(middleware)
+
+    def build(self) -> ValetSyncRequest:
+        """Return a request whose answer is read to its end when it is sent."""
+        return ValetSyncRequest(*self._parts())
+
+    def build_streamed(self) -> ValetSyncStreamRequest:
+        """Return a request whose answer is read as it comes."""
+        return ValetSyncStreamRequest(*self._parts())

@@ -1,0 +1,159 @@
+"""The connections of pyreqwest's clients: a client of pyreqwest for each pool, shared by all clients of a name.
+
+pyreqwest is on no event loop: its connections live on a thread of its own, so that one pool serves threads and loops
+alike. They end with the last call that uses them, once nobody can ask for the pool any more; no call is counted here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from cryptography.hazmat.primitives import serialization
+from pyreqwest.client import BaseClientBuilder, Client, ClientBuilder, SyncClient, SyncClientBuilder
+from pyreqwest.proxy import ProxyBuilder
+
+from ..core.secret import Secret
+from ..errors import ConfigurationError
+from ..named_client import NamedClient
+from ..tls import TlsIdentity
+from .pools import Pool
+
+__all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "forked", "own_pool"]
+
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+
+Builder = TypeVar("Builder", bound=BaseClientBuilder)
+
+
+class _UncountedPool(Pool):
+    """A pool whose calls nobody counts: its connections are closed behind the last of them all the same."""
+
+    __slots__ = ()
+
+    def enter(self) -> bool:
+        return not self._retired and self.transport.process == os.getpid()
+
+    def leave(self) -> bool:
+        return False
+
+    def retire(self) -> bool:
+        done, self._retired = self._retired, True
+        return not done
+
+
+class Connections:
+    """The client of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
+
+    pool_class = _UncountedPool
+
+    def __init__(self, native: Client | SyncClient) -> None:
+        self.native: Any = native
+        self.process = os.getpid()
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether this is a forked child of the process that it was made in, where nothing would ever answer."""
+        return os.getpid() != self.process
+
+    def close(self) -> None:
+        """Let go of the client of pyreqwest: its connections end with the last call that holds on to it."""
+        self.native = None
+
+
+class _SyncConnections(Connections):
+    @classmethod
+    def speaking_for(
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None
+    ) -> Connections:
+        return cls(_built(SyncClientBuilder, client, identity, abroad, proxy))
+
+
+class _AsyncConnections(Connections):
+    @classmethod
+    def speaking_for(
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None
+    ) -> Connections:
+        return cls(_built(ClientBuilder, client, identity, abroad, proxy))
+
+
+# As `Pools` takes a library.
+CONNECTIONS = SimpleNamespace(__name__="pyreqwest", HTTPTransport=_SyncConnections)
+ASYNC_CONNECTIONS = SimpleNamespace(__name__="pyreqwest, async", HTTPTransport=_AsyncConnections)
+
+
+def own_pool(builder: ClientBuilder | SyncClientBuilder) -> Pool:
+    """Return connections of the caller's own, as a pool that is never replaced."""
+    return _UncountedPool(Connections(_hop_by_hop(builder).build()), None, float("inf"))  # type: ignore[arg-type]
+
+
+def forked(client: NamedClient) -> ConfigurationError:
+    """Return the error for a child whose parent used pyreqwest."""
+    return ConfigurationError(
+        f"client {client.name!r}: pyreqwest was used before the process forked, and cannot be used in the child: fork "
+        "before the first call, or start processes by spawn",
+        code="library_does_not_fork",
+    )
+
+
+def _hop_by_hop(builder: Builder) -> Builder:
+    """Have answers handed over as they come, redirects and errors too, since each hop is decided upon here."""
+    return builder.follow_redirects(False).error_for_status(False)
+
+
+def _built(kind: Any, client: NamedClient, identity: TlsIdentity, abroad: bool, proxy: str | None) -> Any:
+    try:
+        return _configured(kind(), client, identity, abroad, proxy).build()
+    except RuntimeError as error:
+        if "fork" not in str(error):
+            raise
+    # The thread that all clients of the parent share by default is not here; those of the other kind are made anew.
+    try:
+        return _configured(kind(), client, identity, abroad, proxy).runtime_multithreaded(True).build()
+    except RuntimeError:
+        raise forked(client) from None
+
+
+def _configured(
+    builder: Builder, client: NamedClient, identity: TlsIdentity, abroad: bool, proxy: str | None
+) -> Builder:
+    config = client.config
+    builder = _hop_by_hop(builder).no_proxy().min_tls_version("TLSv1.2")
+    if config.ca_file is not None:
+        for authority in identity.context.get_ca_certs(binary_form=True):
+            builder.add_root_certificate_der(authority)
+    if config.allow_insecure_tls:
+        builder.danger_accept_invalid_certs(True)
+    if identity.certificate is not None and not abroad:
+        builder.identity_pem(_readable(identity.certificate, config.private_key_password))
+    if proxy is not None:
+        builder.proxy(_proxy(proxy))
+    return builder
+
+
+def _readable(certificate: Secret, password: Secret | None) -> bytes:
+    """Return a certificate and its key as PEM that is not encrypted."""
+    content = certificate.reveal().encode("ascii", "replace")
+    if b"ENCRYPTED" not in content:
+        return content
+    given = password.reveal().encode() if password is not None else None
+
+    def opened(key: re.Match[bytes]) -> bytes:
+        return serialization.load_pem_private_key(key[0], given).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    return _PRIVATE_KEY.sub(opened, content)
+
+
+def _proxy(url: str) -> ProxyBuilder:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    proxy = ProxyBuilder.all(f"{parts.scheme}://{host}")
+    if parts.username is None:
+        return proxy
+    # Apart from the address, which is shown in errors.
+    return proxy.basic_auth(unquote(parts.username), unquote(parts.password or ""))
