@@ -13,6 +13,8 @@ PY   := $(BIN)/python
 UV   := $(BIN)/uv
 # Newer than the lock when .venv holds exactly what the lock says.
 READY := $(VENV)/.ready
+# The same for .venv-niquests, which the recipe for niquests is run in: it cannot live beside requests.
+NIQUESTS := .venv-niquests/.ready
 
 CODE    := $(wildcard src tests tools benchmarks examples simulation)
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --generate-hashes \
@@ -30,7 +32,7 @@ venv: $(READY) ## Make .venv, or bring it up to the lock
 demo: $(READY) ## The whole flow on this machine: an authorization server, an API and a web host
 	@$(BIN)/tokenvalet demo $(ARGS)
 
-test: $(READY) ## All tests
+test: $(READY) $(NIQUESTS) ## All tests
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(READY) ## Look for faults with ruff
@@ -82,13 +84,14 @@ lock: $(READY) ## Write the locks anew (ARGS=--upgrade for newer versions)
 	@$(COMPILE) $(ARGS) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	@$(COMPILE) $(ARGS) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(COMPILE) $(ARGS) requirements/node.in -o requirements/node.txt
+	@$(COMPILE) $(ARGS) -c requirements/dev.txt pyproject.toml requirements/niquests.in -o requirements/niquests.txt
 	@$(COMPILE) $(ARGS) --extra testing --extra redis pyproject.toml requirements/peers.in -o requirements/peers.txt
 
 node: $(READY) ## Put Node.js into .venv, on a machine without it
 	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/node.txt
 
 clean: ## Remove .venv and everything else that is made here
-	@rm -rf $(VENV) build dist tests/interop/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-niquests build dist tests/interop/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find src tests tools benchmarks examples simulation -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(PY):
@@ -105,4 +108,9 @@ $(READY): requirements/dev.txt requirements/bootstrap.txt pyproject.toml | $(PY)
 	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@$(UV) pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NIQUESTS): requirements/niquests.txt | $(READY)
+	@test -x .venv-niquests/bin/python || $(UV) venv --quiet --python $(PY) .venv-niquests
+	@$(UV) pip sync --quiet --python .venv-niquests/bin/python --require-hashes requirements/niquests.txt
 	@touch $@
