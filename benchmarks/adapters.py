@@ -21,6 +21,7 @@ import aiohttp
 import httpx
 import httpx2
 import requests
+from pyreqwest.client import ClientBuilder, SyncClientBuilder
 
 import costs
 from tokenvalet import TokenValet
@@ -137,6 +138,24 @@ def _aiohttp(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[floa
     return asyncio.run(measure())
 
 
+def _pyreqwest(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    builder = SyncClientBuilder().default_headers(headers)
+    with builder.build() as plain, valet.pyreqwest_sync_client("m2m") as ours, _no_collection():
+        return _compared(lambda: plain.get(url).build().send(), lambda: ours.get(url).build().send())
+
+
+def _pyreqwest_async(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
+    async def measure() -> tuple[float, float]:
+        builder = ClientBuilder().default_headers(headers)
+        async with builder.build() as plain, valet.pyreqwest_client("m2m") as ours:
+            with _no_collection():
+                return await _async_compared(
+                    lambda: plain.get(url).build().send(), lambda: ours.get(url).build().send()
+                )
+
+    return asyncio.run(measure())
+
+
 CLIENTS = {
     "httpx2": _httpx2,
     "httpx2 on asyncio": _httpx2_async,
@@ -144,6 +163,8 @@ CLIENTS = {
     "httpx on asyncio": _httpx_async,
     "requests": _requests,
     "aiohttp": _aiohttp,
+    "pyreqwest": _pyreqwest,
+    "pyreqwest on asyncio": _pyreqwest_async,
 }
 
 

@@ -17,6 +17,7 @@ import hosted
 import instrumented
 import renewals
 import sharing
+import throughput
 
 
 def main() -> int:
@@ -29,6 +30,7 @@ def main() -> int:
         ("counts", counts.run),
         ("costs", costs.run),
         ("adapters", adapters.run),
+        ("throughput", throughput.run),
         ("telemetry", instrumented.run),
         ("renewals", renewals.run),
         ("stores", sharing.run),

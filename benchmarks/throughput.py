@@ -1,0 +1,97 @@
+"""Calls a second, 64 at a time on one event loop: through tokenvalet with pyreqwest, beside httpx2 with a static header.
+
+Over real sockets, to the server of `adapters`, which answers at once, in turns of a few hundred calls within one run; the
+median of the ratios of neighbours counts. Beside httpx2 as it comes there is one that keeps all of its connections: by
+default it keeps twenty, and closes the others behind every call. The bound is held against the faster of the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import httpx2
+from pyreqwest.client import ClientBuilder
+
+import adapters
+import costs
+from tokenvalet import TokenValet
+
+AT_A_TIME = 64
+ROUNDS = 15
+CALLS = 320  # of the slow ones in a round
+CALLS_OF_THE_FAST = 3200
+BOUND = 8.0
+
+Line = tuple[str, bool]
+AsyncCall = Callable[[], Awaitable[object]]
+
+
+def run() -> Iterator[Line]:
+    """Yield the calls a second of each, and whether tokenvalet's are as many times httpx2's as they are to be."""
+    with adapters._server() as url, costs._valet({"allowed_origins": [url], "base_url": url}) as valet:
+        rates = asyncio.run(_rates(valet, url))
+    ours = rates.pop("tokenvalet with pyreqwest")
+    pyreqwest = rates.pop("pyreqwest, static header")
+    fastest = max(rates, key=lambda name: statistics.median(rates[name]))
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, rates[fastest], strict=True))
+    for name, found in rates.items():
+        yield f"{AT_A_TIME} at a time, {name}: {statistics.median(found):,.0f} calls a second", True
+    alone = statistics.median(mine / theirs for mine, theirs in zip(ours, pyreqwest, strict=True))
+    yield (
+        f"{AT_A_TIME} at a time, tokenvalet with pyreqwest: {statistics.median(ours):,.0f} calls a second, {alone:.2f} "
+        "times pyreqwest with a static header",
+        True,
+    )
+    yield f"that is {ratio:.1f} times {fastest} (bound: at least {BOUND:.0f})", ratio >= BOUND
+
+
+async def _rates(valet: TokenValet, url: str) -> dict[str, list[float]]:
+    headers = {"Authorization": (await valet.async_token("m2m")).authorization.decode()}
+    keeping = httpx2.Limits(max_connections=AT_A_TIME, max_keepalive_connections=AT_A_TIME)
+    async with (
+        httpx2.AsyncClient(headers=headers) as plain,
+        httpx2.AsyncClient(headers=headers, limits=keeping) as roomy,
+        ClientBuilder().default_headers(headers).build() as fast,
+        valet.pyreqwest_client("m2m") as ours,
+    ):
+
+        async def of_httpx2(client: httpx2.AsyncClient) -> bytes:
+            return (await client.get(url)).content
+
+        async def of_pyreqwest(client: object) -> bytes:
+            response = await client.get(url).build().send()  # type: ignore[attr-defined]
+            return bytes(await response.bytes())
+
+        contenders: dict[str, tuple[AsyncCall, int]] = {
+            "httpx2, static header": (lambda: of_httpx2(plain), CALLS),
+            "httpx2, static header, keeping its connections": (lambda: of_httpx2(roomy), CALLS),
+            "pyreqwest, static header": (lambda: of_pyreqwest(fast), CALLS_OF_THE_FAST),
+            "tokenvalet with pyreqwest": (lambda: of_pyreqwest(ours), CALLS_OF_THE_FAST),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for number in range(ROUNDS + 1):
+            for name in contenders if number % 2 else reversed(contenders):
+                call, calls = contenders[name]
+                rate = await _rate(call, calls)
+                if number:  # the first round warms up
+                    rates[name].append(rate)
+    await valet.aclose()
+    return rates
+
+
+async def _rate(call: AsyncCall, calls: int) -> float:
+    """Return the calls a second of `calls` calls by as many users as there are at a time."""
+    left = calls
+
+    async def user() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await call()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(user() for _ in range(AT_A_TIME)))
+    return calls / (time.perf_counter() - began)
