@@ -2,7 +2,7 @@
 
 Both libraries have the same shape, so one shell serves them; which one it is, the caller hands in as a module. The shell
 works on copies: what the caller sees in `response.request` never had a token in it. Sync and async differ only in who
-waits; every decision is in `core.call`, and in `Preparation` below.
+waits; every decision is in `core.call`, and in `preparation`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from ..pending import Waiting
 from ..renewal import Renewer
 from ..waiting import wait, wait_async
 from .admission import Customize, tell
+from .httpx_requests import Address, looks_of
 from .leftovers import discard, discard_async, scrub
 from .pools import Pool, Pools
-from .preparation import REDIRECTED, Preparation
+from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Preparation, prepared
 
 __all__ = ["transport_for"]
 
@@ -54,6 +55,8 @@ def _transport_class(library: ModuleType) -> Any:
 
 
 def _class_for(library: Any) -> Any:
+    looks, new_request = looks_of(library), library.Request.__new__
+
     class SyncBody(library.SyncByteStream):  # type: ignore[misc]
         """The body of a response; counts its call out of the pool, if it is on one, when it is closed."""
 
@@ -111,8 +114,8 @@ def _class_for(library: Any) -> Any:
             self._inner = inner
             self._customize = customize
             self._observers = client.around.observers
-            # The few spellings in which allowed origins come, so that they are worked out once.
-            self._origins: dict[tuple[str, bytes, int | None], Origin] = {}
+            # The few spellings in which the origins come where tokens may go, so that they are worked out once.
+            self._home: dict[Address, Origin] = {}
 
         def __repr__(self) -> str:
             return f"<ValetTransport of client {self._client.name!r}>"
@@ -240,29 +243,45 @@ def _class_for(library: Any) -> Any:
                 await self._inner.aclose()
 
         def _prepare(self, request: Any) -> Preparation:
+            # First what nearly all calls are, in as few steps as can be: nothing special.
+            address = looks.address(request.url)[:4]
+            origin = self._home.get(address)
+            if origin is not None and self._customize is None and EXTENSION not in request.extensions:
+                fields = [*looks.fields(request.headers)]
+                for _, name, _ in fields:
+                    if name in OWN_FIELDS:
+                        break
+                else:
+                    ticket = self._client.ticket()
+                    return Preparation(origin, fields, ticket, ticket.identity)
+            return self._decide(request, address)
+
+        def _decide(self, request: Any, address: Address) -> Preparation:
             url = request.url
-            address = (url.scheme, url.raw_host, url.port)
-            origin = self._origins.get(address)
-            if origin is None:
-                origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
-                if origin in self._client.guard.allowed:
-                    self._origins[address] = origin
+            origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
             try:
-                return Preparation(self._client, request, origin, self._customize)
+                decided = prepared(self._client, request, looks, origin, self._customize)
             except TokenValetError as error:
                 tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
+            if decided.ticket is not None:
+                self._home[address] = origin
+            return decided
 
         def _dressed(self, request: Any, prepared: Preparation, authorization: bytes, proof: bytes | None) -> Any:
-            headers = [*prepared.headers, (b"Authorization", authorization)]
+            fields = [*prepared.fields, (b"Authorization", b"authorization", authorization)]
             if proof is not None:
-                headers.append((b"DPoP", proof))
+                fields.append((b"DPoP", b"dpop", proof))
             # A shallow copy: the constructor would work out anew all that the caller's request has already.
-            twin = library.Request.__new__(type(request))
-            twin.__dict__.update(request.__dict__)
-            twin.headers = library.Headers(headers)
-            prepared.timeouts = dict(request.extensions.get("timeout", ()))
-            twin.extensions = {**request.extensions, "timeout": prepared.timeouts}
+            twin = new_request(type(request))
+            if self._inner is None:
+                # All that the connections of the library look at; its dictionary would cost more than all the rest.
+                twin.method, twin.url, twin.stream = request.method, request.url, request.stream
+            else:
+                twin.__dict__.update(request.__dict__)
+            twin.headers = looks.headers(fields)
+            twin.extensions = extensions = {**request.extensions}
+            prepared.timeouts = extensions["timeout"] = {**extensions.get("timeout", {})}
             return twin
 
         def _send(self, request: Any, prepared: Preparation) -> Any:
@@ -284,8 +303,10 @@ def _class_for(library: Any) -> Any:
         async def _send_async(self, request: Any, prepared: Preparation) -> Any:
             pool = None
             if self._inner is None:
-                abroad = prepared.ticket is None
-                pool = await self._pools.async_pool(prepared.origin, prepared.identity, abroad=abroad)
+                pool = self._pools.async_pool_at_hand(prepared.origin, prepared.identity)
+                if pool is None:
+                    abroad = prepared.ticket is None
+                    pool = await self._pools.async_pool(prepared.origin, prepared.identity, abroad=abroad)
             try:
                 response = await (self._inner if pool is None else pool.transport).handle_async_request(request)
             except BaseException as error:

@@ -7,13 +7,15 @@ from typing import Any
 from ..core.call import Hop
 from ..core.guard import Origin
 from ..named_client import NamedClient, Ticket
+from ..tls import TlsIdentity
 from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, user_information
+from .httpx_requests import Field, Looks
 
-__all__ = ["REDIRECTED", "Preparation"]
+__all__ = ["EXTENSION", "OWN_FIELDS", "REDIRECTED", "Preparation", "prepared"]
 
 EXTENSION = "tokenvalet"
 REDIRECTED = "tokenvalet.redirected"
-_OWN_HEADERS = frozenset(name.encode("ascii") for name in OWN_HEADERS)
+OWN_FIELDS = frozenset(name.encode("ascii") for name in OWN_HEADERS)
 
 
 class HttpxHop(Hop):
@@ -25,35 +27,23 @@ class HttpxHop(Hop):
 
 
 class Preparation:
-    """What is decided of one request before it is sent: may it be, where does it go, and with which token."""
+    """What was decided of one request before it is sent: where it goes, and with which token, if with any.
 
-    __slots__ = ("headers", "identity", "origin", "ticket", "timeouts")
+    Attributes:
+        fields: the header fields of the caller's request.
+        timeouts: of the sending that is under way; never the caller's own.
+    """
 
-    def __init__(self, client: NamedClient, request: Any, origin: Origin, customize: Customize | None) -> None:
-        self.headers = request.headers.raw
+    __slots__ = ("fields", "identity", "origin", "ticket", "timeouts")
+    timeouts: dict[str, Any]
+
+    def __init__(
+        self, origin: Origin, fields: list[Field], ticket: Ticket | None, identity: TlsIdentity | None
+    ) -> None:
         self.origin = origin
-        self.ticket: Ticket | None = None
-        # Of the sending that is under way; never the caller's own.
-        self.timeouts: dict[str, Any] = {}
-        extensions = request.extensions
-        if origin not in client.guard.home:
-            self.identity = client.file_identity
-            redirected = REDIRECTED in extensions
-            check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(self.headers))
-            return
-        parameters = extensions.get(EXTENSION)
-        if parameters is None and customize is not None:
-            parameters = customize(request)
-            self.headers = request.headers.raw  # of which it may have set some
-        if parameters is not None:
-            parameters = checked_parameters(client, parameters)
-        if request.url.userinfo:
-            raise user_information(client)
-        for name, _ in self.headers:
-            if name.lower() in _OWN_HEADERS:
-                raise own_header(client, name.decode("latin-1"))
-        self.ticket = client.ticket(parameters)
-        self.identity = self.ticket.identity
+        self.fields = fields
+        self.ticket = ticket
+        self.identity = identity
 
     def hop(self, request: Any, client: NamedClient) -> Hop:
         """Return the request as the flow of a call sees it."""
@@ -65,15 +55,38 @@ class Preparation:
         return hop
 
 
+def prepared(
+    client: NamedClient, request: Any, looks: Looks, origin: Origin, customize: Customize | None
+) -> Preparation:
+    """Decide of one request whether it may be sent, and with which token. Raises TokenValetError where it may not."""
+    extensions = request.extensions
+    if origin not in client.guard.home:
+        fields = [*looks.fields(request.headers)]
+        redirected = REDIRECTED in extensions
+        check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(fields))
+        return Preparation(origin, fields, None, client.file_identity)
+    parameters = extensions.get(EXTENSION)
+    if parameters is None and customize is not None:
+        parameters = customize(request)
+    parameters = checked_parameters(client, parameters)
+    if request.url.userinfo:
+        raise user_information(client)
+    fields = [*looks.fields(request.headers)]  # of which `customize` may have set some
+    for name, lower, _ in fields:
+        if lower in OWN_FIELDS:
+            raise own_header(client, name.decode("latin-1"))
+    ticket = client.ticket(parameters)
+    return Preparation(origin, fields, ticket, ticket.identity)
+
+
 def _path(target: bytes) -> str:
     """Return the path of what is in the request line, which an extension may have set; ``*`` has none (RFC 9110 §7.1)."""
     path = target.decode("ascii").partition("?")[0]
     return path if path != "*" else ""
 
 
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    for name, value in headers:
-        lower = name.lower()
+def _has_body(fields: list[Field]) -> bool:
+    for _, lower, value in fields:
         if lower == b"transfer-encoding" or (lower == b"content-length" and value.strip() not in (b"", b"0")):
             return True
     return False
