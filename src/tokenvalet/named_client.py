@@ -152,6 +152,10 @@ class NamedClient:
         self._tickets[parameters] = made
         return made
 
+    def lasting_ticket(self) -> Ticket | None:
+        """Return the ticket without parameters, where no file can change it; None: ask for it every time."""
+        return None if self._uses_tls_files else self._default
+
     @property
     def file_identity(self) -> TlsIdentity | None:
         """How this client speaks TLS, where files of its own say so: what its tickets, and its pools, go by."""

@@ -1,8 +1,7 @@
 """One renewal per token key: fresh, due and expired tokens, renewals under way, failures remembered.
 
-The warm path takes no lock: a look-up, a reading of the clocks, a comparison. All else is decided under one lock that is
-never held over I/O or an await. Renewals run on the valet's own threads and belong to no caller: whoever waits, waits on
-a future, and may stop waiting without anybody noticing.
+The warm path takes no lock: a look-up, a reading of the clocks, a comparison. All else is decided under one lock, never held
+over I/O or an await. Renewals run on the valet's own threads and belong to no caller: whoever waits, waits on a future.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .errors import TokenRequestError, TokenValetError, ValetClosedError
 from .named_client import Renewed, Ticket, Wish
 from .observe import Event, Observers
 from .pending import Entry, Glance, Renewal, Waiting
-from .surroundings import Clock
+from .surroundings import Clock, readers_of
 from .workers import Executor, Workers
 
 __all__ = ["Renewer", "Waiting"]
@@ -51,8 +50,10 @@ class Renewer:
         workers: Callable[[], Executor] = Workers,
     ) -> None:
         self._clock = clock
+        self._monotonic, self._wall = readers_of(clock)
         self._observers = observers
         self._capacity = capacity
+        self._crowded = capacity // 2  # where it is noted which keys were used last, for some may have to go
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._under_way: dict[str, Renewal] = {}
         self._lock = threading.Lock()
@@ -64,15 +65,17 @@ class Renewer:
     def fresh(self, ticket: Ticket) -> AccessToken | None:
         """Return the token if it is fresh: the warm path."""
         entry = self._entries.get(ticket.key)
-        if entry is None:
+        token = entry.token if entry is not None else None
+        if token is None or token.serial < ticket.client.valid_from:
             return None
-        token = entry.token
-        if token is None or token.serial < ticket.client.valid_from or not token.is_fresh(self._clock()):
+        due = token.due
+        if self._monotonic() >= due[0] or self._wall() >= due[1]:  # as `is_fresh` says, in fewer steps
             return None
-        try:  # noqa: SIM105  a context manager would cost more than the rest of this path
-            self._entries.move_to_end(ticket.key)
-        except KeyError:  # evicted in between; the token is as good as before
-            pass
+        if len(self._entries) > self._crowded:
+            try:  # noqa: SIM105  a context manager would cost more than the rest of this path
+                self._entries.move_to_end(ticket.key)
+            except KeyError:  # evicted in between; the token is as good as before
+                pass
         return token
 
     def get(self, ticket: Ticket) -> AccessToken | Waiting:

@@ -16,7 +16,7 @@ from .observe import Observers
 from .shelf import Shelf
 from .tls import TlsContexts
 
-__all__ = ["Clock", "Surroundings", "system_clock"]
+__all__ = ["Clock", "Surroundings", "readers_of", "system_clock"]
 
 Clock = Callable[[], Moment]
 
@@ -28,6 +28,13 @@ def system_clock(
 ) -> Moment:
     """Return the clocks of this machine. Read for every call, hence the look-ups that are made beforehand."""
     return _new(Moment, (_monotonic(), _wall()))
+
+
+def readers_of(clock: Clock) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return what reads the monotonic and the wall clock alone, in seconds."""
+    if clock is system_clock:
+        return time.monotonic, time.time
+    return lambda: clock().monotonic, lambda: clock().wall
 
 
 @dataclass(slots=True, kw_only=True)

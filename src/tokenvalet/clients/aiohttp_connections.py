@@ -36,8 +36,8 @@ class _LoopPool(Pool):
 
     __slots__ = ()
 
-    def enter(self) -> bool:
-        return not self._retired
+    def enter(self, now: float, identity: TlsIdentity | None) -> bool:
+        return not self._retired and self.serves(now, identity)
 
     def leave(self) -> bool:
         """Whether the pool was retired by now, so that it is to be closed, which waits for its calls."""

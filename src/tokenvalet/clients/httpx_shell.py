@@ -114,7 +114,9 @@ def _class_for(library: Any) -> Any:
             self._inner = inner
             self._customize = customize
             self._observers = client.around.observers
-            # The few spellings in which the origins come where tokens may go, so that they are worked out once.
+            self._ticket = client.lasting_ticket()
+            self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
+            # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
             self._home: dict[Address, Origin] = {}
 
         def __repr__(self) -> str:
@@ -122,6 +124,28 @@ def _class_for(library: Any) -> Any:
 
         def handle_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+            # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+            origin = self._home.get(looks.address(request.url)[:4])
+            if origin is None or EXTENSION in request.extensions:
+                return self._call(request)
+            fields = looks.fields(request.headers)
+            for _, name, _ in fields:
+                if name in OWN_FIELDS:
+                    return self._call(request)
+            ticket = self._ticket or self._client.ticket()
+            token: Any = self._renewer.fresh(ticket)
+            if token is None or self._observers.every_call:
+                token = self._renewer.get(ticket)
+                if isinstance(token, Waiting):
+                    token = wait(token)
+            plain = Preparation(origin, fields, ticket, ticket.identity)
+            response = self._send(self._dressed(request, plain, token.authorization, None), plain)
+            if response.status_code < 300 and not self._observers.every_request:
+                return response
+            return self._converse(request, plain, ticket, token, response)
+
+        def _call(self, request: Any) -> Any:
+            """As `handle_request`, whatever there is to it."""
             prepared = self._prepare(request)
             ticket = prepared.ticket
             if ticket is None:
@@ -129,13 +153,7 @@ def _class_for(library: Any) -> Any:
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = wait(token)
-            response: Any = None
-            if token.proof_key is None:
-                # What nearly all calls are needs nothing of the flow but its first step.
-                response = self._send(self._dressed(request, prepared, token.authorization, None), prepared)
-                if response.status_code < 300 and not self._observers.every_request:
-                    return response
-            return self._converse(request, prepared, ticket, token, response)
+            return self._converse(request, prepared, ticket, token, None)
 
         def _converse(
             self, request: Any, prepared: Preparation, ticket: Ticket, token: AccessToken, response: Any
@@ -150,7 +168,7 @@ def _class_for(library: Any) -> Any:
                         if not sent:
                             if response is not None:
                                 tell(self._client, "call_retried", cause=step.reason)
-                                discard(response, prepared.timeouts)
+                                discard(response, prepared.extensions)
                             response = self._send(
                                 self._dressed(request, prepared, step.authorization, step.proof), prepared
                             )
@@ -169,6 +187,28 @@ def _class_for(library: Any) -> Any:
 
         async def handle_async_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
+            # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+            origin = self._home.get(looks.address(request.url)[:4])
+            if origin is None or EXTENSION in request.extensions:
+                return await self._call_async(request)
+            fields = looks.fields(request.headers)
+            for _, name, _ in fields:
+                if name in OWN_FIELDS:
+                    return await self._call_async(request)
+            ticket = self._ticket or self._client.ticket()
+            token: Any = self._renewer.fresh(ticket)
+            if token is None or self._observers.every_call:
+                token = self._renewer.get(ticket)
+                if isinstance(token, Waiting):
+                    token = await wait_async(token)
+            plain = Preparation(origin, fields, ticket, ticket.identity)
+            response = await self._send_async(self._dressed(request, plain, token.authorization, None), plain)
+            if response.status_code < 300 and not self._observers.every_request:
+                return response
+            return await self._converse_async(request, plain, ticket, token, response)
+
+        async def _call_async(self, request: Any) -> Any:
+            """As `handle_async_request`, whatever there is to it."""
             prepared = self._prepare(request)
             ticket = prepared.ticket
             if ticket is None:
@@ -176,13 +216,7 @@ def _class_for(library: Any) -> Any:
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = await wait_async(token)
-            response: Any = None
-            if token.proof_key is None:
-                # What nearly all calls are needs nothing of the flow but its first step.
-                response = await self._send_async(self._dressed(request, prepared, token.authorization, None), prepared)
-                if response.status_code < 300 and not self._observers.every_request:
-                    return response
-            return await self._converse_async(request, prepared, ticket, token, response)
+            return await self._converse_async(request, prepared, ticket, token, None)
 
         async def _converse_async(
             self, request: Any, prepared: Preparation, ticket: Ticket, token: AccessToken, response: Any
@@ -243,20 +277,6 @@ def _class_for(library: Any) -> Any:
                 await self._inner.aclose()
 
         def _prepare(self, request: Any) -> Preparation:
-            # First what nearly all calls are, in as few steps as can be: nothing special.
-            address = looks.address(request.url)[:4]
-            origin = self._home.get(address)
-            if origin is not None and self._customize is None and EXTENSION not in request.extensions:
-                fields = [*looks.fields(request.headers)]
-                for _, name, _ in fields:
-                    if name in OWN_FIELDS:
-                        break
-                else:
-                    ticket = self._client.ticket()
-                    return Preparation(origin, fields, ticket, ticket.identity)
-            return self._decide(request, address)
-
-        def _decide(self, request: Any, address: Address) -> Preparation:
             url = request.url
             origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
             try:
@@ -264,8 +284,8 @@ def _class_for(library: Any) -> Any:
             except TokenValetError as error:
                 tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
-            if decided.ticket is not None:
-                self._home[address] = origin
+            if self._is_plain and decided.ticket is not None:
+                self._home[looks.address(url)[:4]] = origin
             return decided
 
         def _dressed(self, request: Any, prepared: Preparation, authorization: bytes, proof: bytes | None) -> Any:
@@ -280,8 +300,7 @@ def _class_for(library: Any) -> Any:
             else:
                 twin.__dict__.update(request.__dict__)
             twin.headers = looks.headers(fields)
-            twin.extensions = extensions = {**request.extensions}
-            prepared.timeouts = extensions["timeout"] = {**extensions.get("timeout", {})}
+            twin.extensions = prepared.extensions = {**request.extensions}
             return twin
 
         def _send(self, request: Any, prepared: Preparation) -> Any:

@@ -53,14 +53,14 @@ def _of_the_caller(trace: TracebackType | None, packages: frozenset[str]) -> Tra
     return trace
 
 
-def discard(response: Any, timeouts: dict[str, Any]) -> None:
+def discard(response: Any, extensions: dict[str, Any]) -> None:
     """Read the rest of a response that is not wanted, within bounds, so that its connection can serve again.
 
-    timeouts: those of its request, which the library looks at when it begins to read; seconds, or None.
+    extensions: those that its request was sent with, in which the library looks for timeouts when it begins to read.
     """
     deadline = time.monotonic() + LONGEST_DISCARD_SECONDS
     # The caller may have allowed for any silence, but not for one in an answer that is never seen.
-    timeouts["read"] = LONGEST_DISCARD_SECONDS
+    extensions["timeout"] = {**extensions.get("timeout", {}), "read": LONGEST_DISCARD_SECONDS}
     left = LONGEST_DISCARDED
     try:
         for part in response.stream:

@@ -17,6 +17,7 @@ from ..core.guard import Origin
 from ..core.secret import Secret
 from ..errors import ValetClosedError
 from ..named_client import NamedClient
+from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from ..waiting import running_loop
 
@@ -31,40 +32,60 @@ Way = tuple[Secret | None, bool]
 class Pool:
     """One transport of an HTTP library, and how many calls are on it."""
 
-    __slots__ = ("_calls", "_lock", "_retired", "identity", "keeper", "made", "transport")
+    __slots__ = ("_calls", "_ended", "_lock", "_retired", "identity", "keeper", "made", "transport")
 
     def __init__(self, transport: Any, identity: TlsIdentity, made: float) -> None:
         self.transport = transport
         self.identity = identity
         self.made = made
         self.keeper: AsyncGenerator[None, None] | None = None
-        self._calls = 0
+        # As long as there are calls: a list grows and shrinks at once for all threads, and costs less than a lock.
+        self._calls: list[None] = []
         self._retired = False
+        self._ended = False
         self._lock = threading.Lock()
 
-    def enter(self) -> bool:
-        """Count a call in. Returns False when the pool was retired meanwhile."""
-        with self._lock:
-            if self._retired:
-                return False
-            self._calls += 1
-            return True
+    def serves(self, now: float, identity: TlsIdentity | None) -> bool:
+        """Whether it is not too old, and made with this identity, if that matters."""
+        return now - self.made < POOL_SECONDS and (identity is None or self.identity is identity)
+
+    def enter(self, now: float, identity: TlsIdentity | None) -> bool:
+        """Count a call in, if the pool serves for it, and was not retired meanwhile. `now` as of the monotonic clock."""
+        # As `serves` says, in one step less.
+        if self._retired or now - self.made >= POOL_SECONDS or (identity is not None and identity is not self.identity):
+            return False
+        self._calls.append(None)
+        # Whoever ends the pool says so before it looks for calls, so that one of us sees the other.
+        if self._ended:
+            with self._lock:
+                if self._ended:
+                    self._calls.pop()
+                    return False
+        return True
 
     def leave(self) -> bool:
         """Count a call out. Returns True when it was the last one on a retired pool, which is then to be closed."""
-        with self._lock:
-            self._calls -= 1
-            return self._retired and self._calls == 0
+        self._calls.pop()
+        return self._retired and self._ends()
 
     def retire(self) -> bool:
         """Take no more calls. Returns True when there is none under way, so that it is to be closed now."""
+        self._retired = True
+        return self._ends()
+
+    def _ends(self) -> bool:
+        """Whether no call is left on this retired pool; True is said once."""
         with self._lock:
-            done, self._retired = self._retired, True
-            return not done and self._calls == 0
+            if self._ended:
+                return False
+            self._ended = True
+            # A copy, for it is made under the list's own lock where threads run at once, which keeps the order.
+            self._ended = not self._calls.copy()
+            return self._ended
 
     def for_one_call(self) -> Pool:
         """Return this pool with a call counted in, and closed to all others."""
-        self.enter()
+        self._calls.append(None)
         self.retire()
         return self
 
@@ -81,7 +102,7 @@ class Pools:
 
     def __init__(self, client: NamedClient, library: ModuleType) -> None:
         self._client = client
-        self._clock = client.around.clock
+        self._monotonic, _ = readers_of(client.around.clock)
         self._library = library
         self._sync: dict[Way, Pool] = {}
         self._async: dict[tuple[Any, Way], Pool] = {}
@@ -105,7 +126,7 @@ class Pools:
         way = self._ways.get(origin) or self._way(origin, abroad)
         while True:
             pool = self._sync.get(way)
-            if pool is not None and self.enter(pool, identity):
+            if pool is not None and pool.enter(self._monotonic(), identity):
                 return pool
             if self._is_shared(identity):
                 self._replace_sync(way)
@@ -117,7 +138,7 @@ class Pools:
         way, loop = self._way(origin, abroad), running_loop()
         while True:
             pool = self._async.get((loop, way))
-            if pool is not None and self.enter(pool, identity):
+            if pool is not None and pool.enter(self._monotonic(), identity):
                 return pool
             if self._is_shared(identity):
                 await self._replace_async(loop, way)
@@ -128,13 +149,11 @@ class Pools:
         """Return the pool that `async_pool` would, if it is there by now, without an await; None: ask that."""
         way = self._ways.get(origin)
         pool = self._async.get((running_loop(), way)) if way is not None else None
-        return pool if pool is not None and self.enter(pool, identity) else None
+        return pool if pool is not None and pool.enter(self._monotonic(), identity) else None
 
     def enter(self, pool: Pool, identity: TlsIdentity | None) -> bool:
         """Count a call in on a pool that was had from here before, for the same origin, if it serves still."""
-        # As `_serves` says, in fewer steps: this is asked for every call.
-        is_young = self._clock()[0] - pool.made < POOL_SECONDS
-        return is_young and (identity is None or pool.identity is identity) and pool.enter()
+        return pool.enter(self._monotonic(), identity)
 
     def close(self) -> None:
         """Close the pools of threads, and have those of event loops closed on their loops.
@@ -178,9 +197,6 @@ class Pools:
                 self._ways[origin] = way
         return way
 
-    def _serves(self, pool: Pool, identity: TlsIdentity | None) -> bool:
-        return self._clock().monotonic - pool.made < POOL_SECONDS and (identity is None or pool.identity is identity)
-
     def _is_shared(self, identity: TlsIdentity | None) -> bool:
         if self._client.around.stopping.is_set():
             raise ValetClosedError(f"client {self._client.name!r}: the valet was closed before the request was sent")
@@ -190,7 +206,7 @@ class Pools:
     def _replace_sync(self, way: Way) -> None:
         with self._lock:
             old = self._sync.get(way)
-            if self._closed or (old is not None and self._serves(old, self._client.file_identity)):
+            if self._closed or (old is not None and old.serves(self._monotonic(), self._client.file_identity)):
                 return
             self._sync[way] = self._made(self._library.HTTPTransport, way, None)
         if old is not None and old.retire():
@@ -204,7 +220,7 @@ class Pools:
         with self._lock:
             self._forget_closed_loops()
             old = self._async.get((loop, way))
-            if self._closed or (old is not None and self._serves(old, self._client.file_identity)):
+            if self._closed or (old is not None and old.serves(self._monotonic(), self._client.file_identity)):
                 old = made
             else:
                 self._async[loop, way] = made
@@ -234,7 +250,7 @@ class Pools:
             transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url)
         else:
             transport = kind(verify=context, trust_env=False, proxy=url)
-        return pool_class(transport, identity, self._clock().monotonic)
+        return pool_class(transport, identity, self._monotonic())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

@@ -31,11 +31,11 @@ class Preparation:
 
     Attributes:
         fields: the header fields of the caller's request.
-        timeouts: of the sending that is under way; never the caller's own.
+        extensions: of the sending that is under way; never the caller's own.
     """
 
-    __slots__ = ("fields", "identity", "origin", "ticket", "timeouts")
-    timeouts: dict[str, Any]
+    __slots__ = ("extensions", "fields", "identity", "origin", "ticket")
+    extensions: dict[str, Any]
 
     def __init__(
         self, origin: Origin, fields: list[Field], ticket: Ticket | None, identity: TlsIdentity | None
@@ -61,7 +61,7 @@ def prepared(
     """Decide of one request whether it may be sent, and with which token. Raises TokenValetError where it may not."""
     extensions = request.extensions
     if origin not in client.guard.home:
-        fields = [*looks.fields(request.headers)]
+        fields = looks.fields(request.headers)
         redirected = REDIRECTED in extensions
         check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(fields))
         return Preparation(origin, fields, None, client.file_identity)
@@ -71,7 +71,7 @@ def prepared(
     parameters = checked_parameters(client, parameters)
     if request.url.userinfo:
         raise user_information(client)
-    fields = [*looks.fields(request.headers)]  # of which `customize` may have set some
+    fields = looks.fields(request.headers)  # of which `customize` may have set some
     for name, lower, _ in fields:
         if lower in OWN_FIELDS:
             raise own_header(client, name.decode("latin-1"))

@@ -18,19 +18,19 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.adapters import parse_url as _parse_url  # type: ignore[attr-defined]  # urllib3 is theirs to choose
 
-from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
+from ..core.call import Answer, NeedToken, Rejected, Send, api_call
 from ..core.guard import Origin, origin_of
 from ..core.token import AccessToken, TokenParameters
 from ..errors import ConfigurationError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..pending import Waiting
 from ..renewal import Renewer
-from ..tls import TlsIdentity
 from ..waiting import wait
-from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
+from .admission import Customize, check_abroad, checked_parameters, own_header, tell, user_information
 from .leftovers import discard_raw, scrub
 from .pools import Pools
 from .requests_connections import CONNECTIONS
+from .requests_copies import RequestsHop, Way, dressed, has_body, own_header_of
 
 __all__ = ["CONNECTIONS", "ValetAdapter", "ValetSession", "session_for"]
 
@@ -61,28 +61,6 @@ def _redirected(response: requests.Response, **_: Any) -> None:
     """Mark a request whose answer was a redirect, as a response hook that does nothing."""
 
 
-class _RequestsHop(Hop):
-    __slots__ = ("body",)
-    body: Any
-
-    def replayable(self) -> bool:
-        # Forms are bytes by now, whatever files were in them.
-        return self.body is None or isinstance(self.body, bytes | str)
-
-
-class _Way:
-    """Where one request goes to, over which connections, and with which token, if with any."""
-
-    __slots__ = ("identity", "origin", "path", "ticket", "url")
-
-    def __init__(self, origin: Origin, identity: TlsIdentity | None) -> None:
-        self.origin = origin
-        self.identity = identity
-        self.ticket: Ticket | None = None
-        self.path = ""  # of which only proofs tell
-        self.url: str | None = None
-
-
 class ValetAdapter(BaseAdapter):
     """An adapter for a `requests.Session`: every request carries a token, to the allowed origins and nowhere else."""
 
@@ -101,8 +79,10 @@ class ValetAdapter(BaseAdapter):
         self._inner = inner
         self._customize = customize
         self._observers = client.around.observers
-        # The few spellings in which allowed origins come, so that they are worked out once.
-        self._origins: dict[tuple[str, str], Origin] = {}
+        self._ticket = client.lasting_ticket()
+        self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
+        # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
+        self._home: dict[tuple[str, str], Origin] = {}
 
     def __repr__(self) -> str:
         return f"<ValetAdapter of client {self._client.name!r}>"
@@ -128,24 +108,38 @@ class ValetAdapter(BaseAdapter):
         if self._inner is None and (verify is not True or cert is not None or proxies):
             self._check_settings(verify, cert, proxies)
         settings = (stream, timeout, verify, cert, proxies)
+        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        origin = self._home.get(urlsplit(request.url or "")[:2])
+        if origin is None or request.hooks["response"] or own_header_of(request.headers) is not None:
+            return self._call(request, settings)
+        ticket = self._ticket or self._client.ticket()
+        token: Any = self._renewer.fresh(ticket)
+        if token is None or self._observers.every_call:
+            token = self._renewer.get(ticket)
+            if isinstance(token, Waiting):
+                token = wait(token)
+        way = Way(origin, ticket.identity, ticket)
+        # The copy is in no variable here, where an error would show it.
+        response = self._send(request, dressed(request, way, token.authorization, None), way, settings)
+        if response.status_code < 300 and not self._observers.every_request:
+            return response
+        return self._converse(request, way, settings, ticket, token, response)
+
+    def _call(self, request: requests.PreparedRequest, settings: tuple[Any, ...]) -> requests.Response:
+        """As `send`, whatever there is to it."""
         way = self._way(request)
+        way.whole = self._inner is not None
         if way.ticket is None:
             return self._after(request, self._send(request, request, way, settings))
         token = self._renewer.get(way.ticket)
         if isinstance(token, Waiting):
             token = wait(token)
-        response: requests.Response | None = None
-        if token.proof_key is None:
-            # What nearly all calls are needs nothing of the flow but its first step.
-            response = self._send(request, _dressed(request, way, token.authorization, None), way, settings)
-            if response.status_code < 300 and not request.hooks["response"] and not self._observers.every_request:
-                return response
-        return self._converse(request, way, settings, way.ticket, token, response)
+        return self._converse(request, way, settings, way.ticket, token, None)
 
     def _converse(
         self,
         request: requests.PreparedRequest,
-        way: _Way,
+        way: Way,
         settings: tuple[Any, ...],
         ticket: Ticket,
         token: AccessToken,
@@ -153,7 +147,7 @@ class ValetAdapter(BaseAdapter):
     ) -> requests.Response:
         """Go through the flow of a call; `response` is the answer to its first step, if that was sent by now."""
         sent = response is not None
-        hop = _RequestsHop(request.method or "GET", way.origin, way.path)
+        hop = RequestsHop(request.method or "GET", way.origin, way.path)
         hop.body = request.body
         try:
             flow = api_call(token, hop, self._client.around.nonces)
@@ -165,7 +159,7 @@ class ValetAdapter(BaseAdapter):
                             tell(self._client, "call_retried", cause=step.reason)
                             discard_raw(response)
                         response = self._send(
-                            request, _dressed(request, way, step.authorization, step.proof), way, settings
+                            request, dressed(request, way, step.authorization, step.proof), way, settings
                         )
                     assert response is not None
                     sent = False
@@ -188,29 +182,27 @@ class ValetAdapter(BaseAdapter):
         if self._inner is not None:
             self._inner.close()
 
-    def _way(self, request: requests.PreparedRequest) -> _Way:
+    def _way(self, request: requests.PreparedRequest) -> Way:
         parts = urlsplit(request.url or "")
         assert isinstance(parts, SplitResult)
-        address = (parts.scheme, parts.netloc)
-        origin = self._origins.get(address)
-        if origin is None:
-            try:
-                origin = origin_of(parts.scheme, parts.hostname or "", parts.port)
-            except ValueError as error:
-                raise requests.exceptions.InvalidURL(str(error), request=request) from None
-            if origin in self._client.guard.allowed and "@" not in parts.netloc:
-                self._origins[address] = origin
         try:
-            return self._admitted(request, parts, origin)
+            origin = origin_of(parts.scheme, parts.hostname or "", parts.port)
+        except ValueError as error:
+            raise requests.exceptions.InvalidURL(str(error), request=request) from None
+        try:
+            way = self._admitted(request, parts, origin)
         except TokenValetError as error:
             tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
             raise
+        if self._is_plain and way.ticket is not None:
+            self._home[parts[:2]] = origin
+        return way
 
-    def _admitted(self, request: requests.PreparedRequest, parts: SplitResult, origin: Origin) -> _Way:
+    def _admitted(self, request: requests.PreparedRequest, parts: SplitResult, origin: Origin) -> Way:
         client, hooks = self._client, request.hooks["response"]
-        way = _Way(origin, client.file_identity)
+        way = Way(origin, client.file_identity)
         if origin not in client.guard.home:
-            check_abroad(client, origin, redirected=_redirected in hooks, has_body=lambda: _has_body(request))
+            check_abroad(client, origin, redirected=_redirected in hooks, has_body=lambda: has_body(request))
             return way
         parameters = None
         for hook in hooks:
@@ -221,9 +213,9 @@ class ValetAdapter(BaseAdapter):
         parameters = checked_parameters(client, parameters)
         if "@" in parts.netloc:
             raise user_information(client)
-        for name in request.headers:
-            if name.lower() in OWN_HEADERS:
-                raise own_header(client, name, NETRC)
+        name = own_header_of(request.headers)
+        if name is not None:
+            raise own_header(client, name, NETRC)
         way.ticket = client.ticket(parameters)
         way.identity = way.ticket.identity
         if client.credentials.proof_key is not None:
@@ -234,7 +226,7 @@ class ValetAdapter(BaseAdapter):
         return way
 
     def _send(
-        self, request: requests.PreparedRequest, twin: requests.PreparedRequest, way: _Way, settings: tuple[Any, ...]
+        self, request: requests.PreparedRequest, twin: requests.PreparedRequest, way: Way, settings: tuple[Any, ...]
     ) -> requests.Response:
         """Send `twin`, and return the answer as one to `request`, which it is a copy of."""
         try:
@@ -364,27 +356,6 @@ class ValetSession(requests.Session):
 def session_for(adapter: ValetAdapter, base_url: str | None) -> ValetSession:
     """Return a session that sends everything through `adapter`; addresses without a host go behind the base URL."""
     return ValetSession(adapter, base_url if base_url is not None else adapter.base_url)
-
-
-def _dressed(
-    request: requests.PreparedRequest, way: _Way, authorization: bytes, proof: bytes | None
-) -> requests.PreparedRequest:
-    # A shallow copy: requests' own would copy the cookies too.
-    twin: requests.PreparedRequest = object.__new__(type(request))
-    twin.__dict__.update(request.__dict__)
-    twin.headers = headers = request.headers.copy()
-    headers["Authorization"] = authorization
-    if proof is not None:
-        headers["DPoP"] = proof
-    if way.url is not None:
-        twin.url = way.url
-    return twin
-
-
-def _has_body(request: requests.PreparedRequest) -> bool:
-    headers = request.headers
-    length = str(headers.get("Content-Length", "")).strip()
-    return bool(request.body) or "Transfer-Encoding" in headers or length not in ("", "0")
 
 
 def _fields_of(response: requests.Response) -> Any:
