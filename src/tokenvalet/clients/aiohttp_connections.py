@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
-from aiohttp import hdrs
+from aiohttp.hdrs import AUTHORIZATION
 
 from ..core.guard import Origin, origin_of
 from ..errors import ConfigurationError
 from ..tls import TlsIdentity
-from .pools import Pool, Pools
+from .pools import POOL_SECONDS, Pool, Pools
 
 __all__ = ["CONNECTIONS", "WAY", "SharedConnector", "Way", "go_through"]
 
@@ -37,7 +37,8 @@ class _LoopPool(Pool):
     __slots__ = ()
 
     def enter(self, now: float, identity: TlsIdentity | None) -> bool:
-        return not self._retired and self.serves(now, identity)
+        # As `serves` says, in one step less.
+        return not self._retired and now - self.made < POOL_SECONDS and (identity is None or identity is self.identity)
 
     def leave(self) -> bool:
         """Whether the pool was retired by now, so that it is to be closed, which waits for its calls."""
@@ -96,18 +97,24 @@ class SharedConnector(aiohttp.BaseConnector):
         self._pools = pools
         self._usual: Pool | None = None
 
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+    def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        pool = self._usual
+        if pool is not None and WAY.get() is None and AUTHORIZATION in req.headers and self._pools.enter(pool, None):
+            # Whoever retires the pool from now on closes it behind this call.
+            return pool.transport.connector.connect(req, traces, timeout)
+        return self._connect(req, traces, timeout)
+
+    async def _connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        """As `connect`, whatever there is to it."""
         way = WAY.get()
         if way is None:
-            if hdrs.AUTHORIZATION not in req.headers:
+            if AUTHORIZATION not in req.headers:
                 raise ConfigurationError(
                     "middlewares= of a request takes the place of the session's: put valet.aiohttp_middleware() last in it",
                     code="middleware_left_out",
                 )
-            pool = self._usual
-            if pool is None or not self._pools.enter(pool, None):
-                origin = origin_of(req.url.scheme, req.url.raw_host or "", req.url.port)
-                pool = self._usual = await self._pools.async_pool(origin, None, abroad=False)
+            origin = origin_of(req.url.scheme, req.url.raw_host or "", req.url.port)
+            pool = self._usual = await self._pools.async_pool(origin, None, abroad=False)
         else:
             pools, origin, identity, abroad = way
             pool = await pools.async_pool(origin, identity, abroad=abroad)

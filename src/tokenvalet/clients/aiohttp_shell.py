@@ -78,6 +78,7 @@ class ValetMiddleware:
             or token_parameters is not None
             or customize is not None
         )
+        self._lasting = client.lasting_ticket()
         # The few spellings in which the origins come where tokens may go, so that they are worked out once.
         self._home: dict[tuple[str, str], Origin] = {}
 
@@ -89,12 +90,16 @@ class ValetMiddleware:
         # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
         url, headers = request.url, request.headers
         origin = self._home.get((url.scheme, url.raw_authority)) if self._is_plain else None
-        if origin is None or AUTHORIZATION in headers or DPOP in headers or self._is_special(request):
+        if origin is None or AUTHORIZATION in headers or DPOP in headers:
             return await self._call(request, handler)
-        ticket = self._client.ticket()
-        token = self._renewer.get(ticket)
-        if isinstance(token, Waiting):
-            token = await wait_async(token)
+        if request.ssl is not True or request.proxy is not None or not (self._is_ready or self._is_foreign(request)):
+            return await self._call(request, handler)
+        ticket = self._lasting or self._client.ticket()
+        token: Any = self._renewer.fresh(ticket)
+        if token is None or self._observers.every_call:
+            token = self._renewer.get(ticket)
+            if isinstance(token, Waiting):
+                token = await wait_async(token)
         request.headers = dressed = headers.copy()
         dressed[AUTHORIZATION] = token.authorization.decode("ascii")
         try:
@@ -109,10 +114,8 @@ class ValetMiddleware:
             return response
         return await self._converse(request, (self._pools, origin, None, False), handler, ticket, token, response)
 
-    def _is_special(self, request: Any) -> bool:
-        if request.ssl is not True or request.proxy is not None:
-            return True
-        return not self._is_ready and isinstance(request.session.connector, SharedConnector)
+    def _is_foreign(self, request: Any) -> bool:
+        return not isinstance(request.session.connector, SharedConnector)
 
     async def _call(self, request: Any, handler: Any) -> Any:
         """As `__call__`, whatever there is to it."""

@@ -114,7 +114,7 @@ def _class_for(library: Any) -> Any:
             self._inner = inner
             self._customize = customize
             self._observers = client.around.observers
-            self._ticket = client.lasting_ticket()
+            self._lasting = client.lasting_ticket()
             self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
             # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
             self._home: dict[Address, Origin] = {}
@@ -132,7 +132,7 @@ def _class_for(library: Any) -> Any:
             for _, name, _ in fields:
                 if name in OWN_FIELDS:
                     return self._call(request)
-            ticket = self._ticket or self._client.ticket()
+            ticket = self._lasting or self._client.ticket()
             token: Any = self._renewer.fresh(ticket)
             if token is None or self._observers.every_call:
                 token = self._renewer.get(ticket)
@@ -195,7 +195,7 @@ def _class_for(library: Any) -> Any:
             for _, name, _ in fields:
                 if name in OWN_FIELDS:
                     return await self._call_async(request)
-            ticket = self._ticket or self._client.ticket()
+            ticket = self._lasting or self._client.ticket()
             token: Any = self._renewer.fresh(ticket)
             if token is None or self._observers.every_call:
                 token = self._renewer.get(ticket)

@@ -21,7 +21,7 @@ from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from ..waiting import running_loop
 
-__all__ = ["Pool", "Pools"]
+__all__ = ["POOL_SECONDS", "Pool", "Pools"]
 
 POOL_SECONDS = 120.0
 

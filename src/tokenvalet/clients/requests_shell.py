@@ -79,7 +79,7 @@ class ValetAdapter(BaseAdapter):
         self._inner = inner
         self._customize = customize
         self._observers = client.around.observers
-        self._ticket = client.lasting_ticket()
+        self._lasting = client.lasting_ticket()
         self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
         # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
         self._home: dict[tuple[str, str], Origin] = {}
@@ -112,7 +112,7 @@ class ValetAdapter(BaseAdapter):
         origin = self._home.get(urlsplit(request.url or "")[:2])
         if origin is None or request.hooks["response"] or own_header_of(request.headers) is not None:
             return self._call(request, settings)
-        ticket = self._ticket or self._client.ticket()
+        ticket = self._lasting or self._client.ticket()
         token: Any = self._renewer.fresh(ticket)
         if token is None or self._observers.every_call:
             token = self._renewer.get(ticket)
