@@ -15,7 +15,6 @@ from pyreqwest.multipart import FormBuilder
 from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
 
 from ..errors import OriginError
-from .pyreqwest_outgoing import Outgoing
 from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
 from .pyreqwest_shell import Shell
 
@@ -31,7 +30,17 @@ MOST_REMEMBERED = 1000
 class Settings:
     """What is set on a client for all of its requests."""
 
-    __slots__ = ("_base", "_plain", "base_url", "error_for_status", "headers", "middlewares", "shell", "timeout")
+    __slots__ = (
+        "_base",
+        "_plain",
+        "base_url",
+        "error_for_status",
+        "headers",
+        "is_plain",
+        "middlewares",
+        "shell",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Settings:
         self.timeout = timeout
         self.middlewares = tuple(middlewares)
         self.error_for_status = error_for_status
+        self.is_plain = self.headers is None and not self.middlewares and not error_for_status
         # The beginnings of addresses that were looked at before.
         self._plain: set[str] = set()
 
@@ -95,47 +105,51 @@ class _Builder:
     """What a request is built of; it hands on what it is told to a builder of pyreqwest, which checks it."""
 
     # What most requests leave as it is on the client; each is made for one call, and costs what is written into it.
-    _is_special = False
-    _has_headers = False
-    _timeout: timedelta | None = None
-    _error_for_status: bool | None = None
-    _middlewares: tuple[Any, ...] = ()
+    is_plain = False
+    has_headers = False
+    is_special = False
+    time_limit: timedelta | None = None
+    raises: bool | None = None
+    middlewares: tuple[Any, ...] = ()
 
     def __init__(self, settings: Settings, method: str, url: Url | str) -> None:
-        self._settings = settings
-        self._pool, self._maker = settings.shell.connections()
-        address, self._beginning = settings.absolute(url)
-        self._native = self._maker.request(method, address)
+        self.settings = settings
+        self.pool, self.maker = settings.shell.connections()
+        address, beginning = settings.absolute(url)
+        if settings.is_plain and beginning in settings.shell.homes:
+            self.is_plain = True
+        self._native = self.maker.request(method, address)
         if settings.timeout is not None:
             self.timeout(settings.timeout)
 
     def error_for_status(self, enable: bool = True) -> Self:
         """Raise pyreqwest's StatusError for an answer of 4xx or 5xx that is the caller's."""
-        self._error_for_status = enable
+        self.raises = enable
+        self.is_plain = False
         return self
 
     def header(self, key: str, value: str, *, is_sensitive: bool = False) -> Self:
         """Append a header."""
         self._native.header(key, value, is_sensitive=is_sensitive)
-        self._has_headers = True
+        self.has_headers = True
         return self
 
     def headers(self, headers: HeadersType) -> Self:
         """Merge several headers in."""
         self._native.headers(headers)
-        self._has_headers = True
+        self.has_headers = True
         return self
 
     def basic_auth(self, username: str, password: str | None) -> Self:
         """Set credentials of one's own: the client refuses to send them, for it sets the header itself."""
         self._native.basic_auth(username, password)
-        self._has_headers = True
+        self.has_headers = True
         return self
 
     def bearer_auth(self, token: str) -> Self:
         """Set a token of one's own: the client refuses to send it, for it sets the header itself."""
         self._native.bearer_auth(token)
-        self._has_headers = True
+        self.has_headers = True
         return self
 
     def body_bytes(self, body: bytes | bytearray | memoryview) -> Self:
@@ -178,41 +192,35 @@ class _Builder:
     def timeout(self, timeout: timedelta) -> Self:
         """Set the time limit of each sending, from connecting to the end of the answer."""
         self._native.timeout(timeout)
-        self._timeout = timeout
+        self.time_limit = timeout
         return self
 
     def extensions(self, extensions: ExtensionsType) -> Self:
         """Set what goes along inside the process: ``{"tokenvalet": TokenParameters(...)}`` for the token of this request."""
         self._native.extensions(extensions)
-        self._is_special = True
+        self.is_special, self.is_plain = True, False
         return self
 
     def streamed_read_buffer_limit(self, value: int) -> Self:
         """Set how many bytes of an answer are read before it is handed over, and at a time."""
         self._native.streamed_read_buffer_limit(value)
-        self._is_special = True
+        self.is_special, self.is_plain = True, False
         return self
 
-    def _with(self, middleware: Any) -> Self:
-        self._middlewares = (*self._middlewares, middleware)
-        return self
-
-    def _parts(self) -> tuple[Shell, Outgoing, tuple[Any, ...], bool]:
-        settings = self._settings
-        is_simple = not self._has_headers and self._beginning in settings.shell.beginnings
-        # Always one whose answer is read as it comes, so that an endless one to a rejected token can be left.
+    def built(self) -> Any:
+        """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""
         native = self._native.build_streamed()
-        if settings.headers is not None:
-            is_simple = False
+        if self.settings.headers is not None:
             given = set(native.headers)
-            for name, value in settings.headers.items():
+            for name, value in self.settings.headers.items():
                 if name not in given:
                     native.headers.append(name, value)
-        outgoing = Outgoing(
-            native, self._pool, self._maker, self._timeout, is_special=self._is_special, is_simple=is_simple
-        )
-        raises = self._error_for_status if self._error_for_status is not None else settings.error_for_status
-        return settings.shell, outgoing, settings.middlewares + self._middlewares, raises
+        return native
+
+    def _with(self, middleware: Any) -> Self:
+        self.middlewares = (*self.middlewares, middleware)
+        self.is_plain = False
+        return self
 
 
 class ValetRequestBuilder(_Builder):
@@ -224,11 +232,11 @@ class ValetRequestBuilder(_Builder):
 
     def build(self) -> ValetRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetRequest(*self._parts())
+        return ValetRequest(self)
 
     def build_streamed(self) -> ValetStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetStreamRequest(*self._parts())
+        return ValetStreamRequest(self)
 
 
 class ValetSyncRequestBuilder(_Builder):
@@ -240,8 +248,8 @@ class ValetSyncRequestBuilder(_Builder):
 
     def build(self) -> ValetSyncRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetSyncRequest(*self._parts())
+        return ValetSyncRequest(self)
 
     def build_streamed(self) -> ValetSyncStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetSyncStreamRequest(*self._parts())
+        return ValetSyncStreamRequest(self)

@@ -20,7 +20,7 @@ from ..core.secret import Secret
 from ..errors import ConfigurationError
 from ..named_client import NamedClient
 from ..tls import TlsIdentity
-from .pools import Pool
+from .pools import POOL_SECONDS, Pool
 
 __all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "forked", "own_pool"]
 
@@ -34,8 +34,11 @@ class _UncountedPool(Pool):
 
     __slots__ = ()
 
-    def enter(self) -> bool:
-        return not self._retired and self.transport.process == os.getpid()
+    def enter(self, now: float, identity: TlsIdentity | None) -> bool:
+        if self._retired or self.transport.process != os.getpid():
+            return False
+        # As `serves` says, in one step less.
+        return now - self.made < POOL_SECONDS and (identity is None or identity is self.identity)
 
     def leave(self) -> bool:
         return False

@@ -10,10 +10,9 @@ from pyreqwest.http import Url
 from pyreqwest.request import RequestBuilder
 
 from ..core.token import AccessToken
-from ..pending import Waiting
 from .pools import Pool
 
-__all__ = ["ALREADY_SENT", "Outgoing", "following", "is_read", "keeps_body", "leads_to"]
+__all__ = ["ALREADY_SENT", "Outgoing", "following", "has_own", "is_read", "keeps_body", "leads_to"]
 
 ALREADY_SENT = "Request was already sent"  # as pyreqwest says it
 BUFFER = (
@@ -41,31 +40,20 @@ class Outgoing:
         pool: whose that is.
         timeout: its time limit, which pyreqwest does not tell.
         is_special: whether there is something about it beyond method, address, headers and body.
-        is_simple: whether nobody has set a header, and its origin is one that requests were sent to before.
         is_spent: whether it was sent itself, so that it cannot be sent again.
-        token: what was found for it by now.
+        token: with which it was sent by now.
     """
 
-    __slots__ = ("is_simple", "is_special", "is_spent", "maker", "native", "pool", "timeout", "token")
+    __slots__ = ("is_special", "is_spent", "maker", "native", "pool", "timeout", "token")
 
-    def __init__(
-        self,
-        native: Any,
-        pool: Pool,
-        maker: Any,
-        timeout: timedelta | None,
-        *,
-        is_special: bool,
-        is_simple: bool = False,
-    ) -> None:
+    def __init__(self, native: Any, pool: Pool, maker: Any, timeout: timedelta | None, *, is_special: bool) -> None:
         self.native = native
         self.pool = pool
         self.maker = maker
         self.timeout = timeout
         self.is_special = is_special
-        self.is_simple = is_simple
         self.is_spent = False
-        self.token: AccessToken | Waiting | None = None
+        self.token: AccessToken | None = None
 
     @property
     def has_body(self) -> bool:
@@ -117,6 +105,11 @@ class Outgoing:
         if body is not None:
             made.body = body
         return made
+
+
+def has_own(headers: Any) -> bool:
+    """Whether there is a header that only this package sets."""
+    return "authorization" in headers or "dpop" in headers
 
 
 def is_read(response: Any) -> bool:

@@ -7,7 +7,8 @@ each, and is what a caller sees and sets; copies of it are sent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 
 from pyreqwest.http import HeaderMap, Url
 from pyreqwest.middleware.types import Middleware, SyncMiddleware
@@ -16,33 +17,50 @@ from pyreqwest.response import Response, SyncResponse
 from pyreqwest.types import ExtensionsType
 
 from .leftovers import scrub
-from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, is_read
-from .pyreqwest_shell import OWN_FRAMES, Shell
+from .pools import Pool
+from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, has_own, is_read
+from .pyreqwest_shell import OWN_FRAMES, dress
 from .pyreqwest_steps import Sent, run, run_async
 
 __all__ = ["ValetRequest", "ValetStreamRequest", "ValetSyncRequest", "ValetSyncStreamRequest"]
+
+
+class Plan(Protocol):
+    """What a request is made with: its builder, where it was told all that there is to know."""
+
+    settings: Any
+    pool: Pool
+    maker: Any
+    is_plain: bool
+    has_headers: bool
+    is_special: bool
+    time_limit: timedelta | None
+    raises: bool | None
+    middlewares: tuple[Any, ...]
+
+    def built(self) -> Any:
+        """Return the request of pyreqwest."""
+        ...
 
 
 def _handed_on(name: str, doc: str) -> Any:
     """Return a property that is one of the request of pyreqwest."""
 
     def get(self: _Request) -> Any:
-        return getattr(self._waiting().native, name)
+        return getattr(self._waiting(), name)
 
     def put(self: _Request, value: Any) -> None:
-        setattr(self._waiting().native, name, value)
+        setattr(self._waiting(), name, value)
 
     return property(get, put, doc=doc)
 
 
 class _Request:
-    __slots__ = ("_error_for_status", "_middlewares", "_outgoing", "_shell")
+    __slots__ = ("_builder", "_native")
 
-    def __init__(self, shell: Shell, outgoing: Outgoing, middlewares: tuple[Any, ...], error_for_status: bool) -> None:
-        self._shell = shell
-        self._outgoing: Outgoing | None = outgoing
-        self._middlewares = middlewares
-        self._error_for_status = error_for_status
+    def __init__(self, builder: Plan) -> None:
+        self._builder = builder
+        self._native = builder.built()  # None once it was sent, so that it holds on to no connections
 
     method: str = _handed_on("method", "The HTTP method.")
     url: Url = _handed_on("url", "The address.")
@@ -52,32 +70,37 @@ class _Request:
     @property
     def extensions(self) -> dict[str, Any]:
         """What goes along with the request inside the process; ``tokenvalet`` is for `TokenParameters`."""
-        outgoing = self._waiting()
-        outgoing.is_special = True
-        extensions: dict[str, Any] = outgoing.native.extensions
+        self._builder.is_special = True
+        extensions: dict[str, Any] = self._waiting().extensions
         return extensions
 
     @extensions.setter
     def extensions(self, value: ExtensionsType) -> None:
-        outgoing = self._waiting()
-        outgoing.is_special = True
-        outgoing.native.extensions = value
+        self._builder.is_special = True
+        self._waiting().extensions = value
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._outgoing.native if self._outgoing is not None else 'sent'}>"
+        return f"<{type(self).__name__}: {self._native if self._native is not None else 'sent'}>"
 
-    def _waiting(self) -> Outgoing:
-        if self._outgoing is None:
+    def _waiting(self) -> Any:
+        if self._native is None:
             raise RuntimeError(ALREADY_SENT)
-        self._outgoing.is_simple = False  # as far as is known: its headers and its address may be changed
-        return self._outgoing
+        self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
+        return self._native
 
     def _gone(self) -> Outgoing:
-        """Return what is to be sent, and hold on to it no more, nor to the connections that it was made for."""
-        outgoing, self._outgoing = self._outgoing, None
-        if outgoing is None:
+        """Return what is to be sent, and hold on to it no more."""
+        native, self._native = self._native, None
+        if native is None:
             raise RuntimeError(ALREADY_SENT)
+        builder = self._builder
+        outgoing = Outgoing(native, builder.pool, builder.maker, builder.time_limit, is_special=builder.is_special)
+        builder.maker = None
         return outgoing
+
+    def _raises(self) -> bool:
+        builder = self._builder
+        return builder.raises if builder.raises is not None else bool(builder.settings.error_for_status)
 
 
 class _Async(_Request):
@@ -86,43 +109,37 @@ class _Async(_Request):
     async def _answer(self, ends: bool) -> Sent:
         """Send the request, through the middlewares if there are any; `ends`: and read the answer to its end."""
         outgoing = self._gone()
-        if not self._middlewares:
-            return await self._send(outgoing, ends)
-        outgoing.is_simple = False
+        middlewares = self._builder.settings.middlewares + self._builder.middlewares
+        if not middlewares:
+            return await self._send(outgoing, None, ends)
         answers: list[Sent] = []
 
         async def last(request: Request) -> Response:
-            answers.append(await self._send(_onward(outgoing, request), ends))
+            answers.append(await self._send(_onward(outgoing, request), None, ends))
             response: Response = answers[-1].response
             return response
 
         chosen = None
         try:
-            chosen = await _Next(self._middlewares, last).run(outgoing.native)
+            chosen = await _Next(middlewares, last).run(outgoing.native)
         finally:
             for sent in answers:
                 if sent.response is not chosen and not ends:
                     await sent.end_async()
         return next((sent for sent in answers if sent.response is chosen), Sent(None, chosen))
 
-    async def _send(self, outgoing: Outgoing, ends: bool) -> Sent:
-        shell = self._shell
-        sent: Sent | None = None
-        native = shell.warm(outgoing)
+    async def _send(self, outgoing: Outgoing, sent: Sent | None, ends: bool) -> Sent:
+        """Go through the whole flow of a call; `sent` is its first step, if that was taken by now."""
         try:
-            if native is not None:
-                # What nearly all calls are needs nothing of the flow but its first step.
-                sent = Sent(native, await native.__aenter__())
-            if sent is None or not shell.is_settled(sent.response):
-                sent = await run_async(shell.calls(outgoing, sent))
-            if self._error_for_status:
+            sent = await run_async(self._builder.settings.shell.calls(outgoing, sent))
+            if self._raises():
                 sent.response.error_for_status()
-            if ends and (native is None or not is_read(sent.response)):
+            if ends:
                 await sent.response.bytes()
         except BaseException as error:
             if sent is not None:
                 await sent.end_async()
-            del native, sent
+            del sent
             scrub(error, OWN_FRAMES)
             raise
         return sent
@@ -135,8 +152,28 @@ class ValetRequest(_Async):
 
     async def send(self) -> Response:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        response: Response = (await self._answer(ends=True)).response
-        return response
+        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        builder = self._builder
+        shell = builder.settings.shell
+        token = shell.fresh(builder.pool) if builder.is_plain and self._native is not None else None
+        if token is None or (builder.has_headers and has_own(self._native.headers)):
+            return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
+        outgoing = self._gone()
+        twin = outgoing.take()
+        try:
+            dress(twin, token.authorization, None)
+            response: Response = await twin.__aenter__()
+            if shell.is_settled(response):
+                if not is_read(response):
+                    await response.bytes()
+                return response
+        except BaseException as error:
+            del twin
+            scrub(error, OWN_FRAMES)
+            raise
+        outgoing.token, sent = token, Sent(twin, response)
+        del twin, response
+        return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 
 class ValetStreamRequest(_Async):
@@ -159,43 +196,37 @@ class _Sync(_Request):
     def _answer(self, ends: bool) -> Sent:
         """Send the request, through the middlewares if there are any; `ends`: and read the answer to its end."""
         outgoing = self._gone()
-        if not self._middlewares:
-            return self._send(outgoing, ends)
-        outgoing.is_simple = False
+        middlewares = self._builder.settings.middlewares + self._builder.middlewares
+        if not middlewares:
+            return self._send(outgoing, None, ends)
         answers: list[Sent] = []
 
         def last(request: Request) -> SyncResponse:
-            answers.append(self._send(_onward(outgoing, request), ends))
+            answers.append(self._send(_onward(outgoing, request), None, ends))
             response: SyncResponse = answers[-1].response
             return response
 
         chosen = None
         try:
-            chosen = _SyncNext(self._middlewares, last).run(outgoing.native)
+            chosen = _SyncNext(middlewares, last).run(outgoing.native)
         finally:
             for sent in answers:
                 if sent.response is not chosen and not ends:
                     sent.end()
         return next((sent for sent in answers if sent.response is chosen), Sent(None, chosen))
 
-    def _send(self, outgoing: Outgoing, ends: bool) -> Sent:
-        shell = self._shell
-        sent: Sent | None = None
-        native = shell.warm(outgoing)
+    def _send(self, outgoing: Outgoing, sent: Sent | None, ends: bool) -> Sent:
+        """Go through the whole flow of a call; `sent` is its first step, if that was taken by now."""
         try:
-            if native is not None:
-                # What nearly all calls are needs nothing of the flow but its first step.
-                sent = Sent(native, native.__enter__())
-            if sent is None or not shell.is_settled(sent.response):
-                sent = run(shell.calls(outgoing, sent))
-            if self._error_for_status:
+            sent = run(self._builder.settings.shell.calls(outgoing, sent))
+            if self._raises():
                 sent.response.error_for_status()
-            if ends and (native is None or not is_read(sent.response)):
+            if ends:
                 sent.response.bytes()
         except BaseException as error:
             if sent is not None:
                 sent.end()
-            del native, sent
+            del sent
             scrub(error, OWN_FRAMES)
             raise
         return sent
@@ -208,8 +239,28 @@ class ValetSyncRequest(_Sync):
 
     def send(self) -> SyncResponse:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        response: SyncResponse = self._answer(ends=True).response
-        return response
+        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        builder = self._builder
+        shell = builder.settings.shell
+        token = shell.fresh(builder.pool) if builder.is_plain and self._native is not None else None
+        if token is None or (builder.has_headers and has_own(self._native.headers)):
+            return (self._answer(ends=True)).response  # type: ignore[no-any-return]
+        outgoing = self._gone()
+        twin = outgoing.take()
+        try:
+            dress(twin, token.authorization, None)
+            response: SyncResponse = twin.__enter__()
+            if shell.is_settled(response):
+                if not is_read(response):
+                    response.bytes()
+                return response
+        except BaseException as error:
+            del twin
+            scrub(error, OWN_FRAMES)
+            raise
+        outgoing.token, sent = token, Sent(twin, response)
+        del twin, response
+        return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 
 class ValetSyncStreamRequest(_Sync):

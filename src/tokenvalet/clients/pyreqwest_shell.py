@@ -20,15 +20,16 @@ from ..errors import ConfigurationError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..pending import Waiting
 from ..renewal import Renewer
+from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, tell, user_information
 from .leftovers import scrub
-from .pools import POOL_SECONDS, Pool, Pools
+from .pools import Pool, Pools
 from .pyreqwest_connections import forked
 from .pyreqwest_outgoing import Outgoing, following, keeps_body, leads_to
 from .pyreqwest_steps import Flow, ForAnswer, ForEnd, ForToken, Sent
 
-__all__ = ["OWN_FRAMES", "Shell"]
+__all__ = ["OWN_FRAMES", "Shell", "dress"]
 
 EXTENSION = "tokenvalet"
 ERROR = "tokenvalet.error"
@@ -61,7 +62,8 @@ class Shell:
     """What all calls of one client have in common.
 
     Attributes:
-        beginnings: what addresses begin with that requests with a token were sent to, over the connections at hand.
+        homes: what addresses begin with, up to their path, that requests with a token were sent to over the connections at
+            hand; empty where calls are more than plain.
 
     Args:
         own: what to send with, in the place of the shared connections.
@@ -84,14 +86,13 @@ class Shell:
         self._own = own
         self._customize = customize
         self._max_redirects = max_redirects
-        self._clock = client.around.clock
+        self._lasting = client.lasting_ticket()
+        self._monotonic, _ = readers_of(client.around.clock)
         self._observers = client.around.observers
         self._is_plain = customize is None and client.credentials.proof_key is None
-        # The few spellings in which allowed origins come, so that they are worked out once; and those of them that are
-        # reached over the connections that requests are made for.
+        # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
-        self._at_hand: set[tuple[str, str]] = set()
-        self.beginnings: set[str] = set()
+        self.homes: frozenset[str] = frozenset()
         self._usual: Pool | None = None
 
     @property
@@ -113,23 +114,15 @@ class Shell:
         if self._own is not None and self._own.retire():
             self._own.transport.close()
 
-    def warm(self, outgoing: Outgoing) -> Any:
-        """Return what to send, if that is all there is to it: a Bearer token at hand, and nothing special. Else None."""
-        if not self._is_plain or outgoing.is_special:
+    def fresh(self, pool: Pool) -> AccessToken | None:
+        """Return a Bearer token that is at hand, if a request to one of `homes` may be sent over this pool. Else None."""
+        ticket = self._lasting or self._client.ticket()
+        if self._observers.every_call or not pool.enter(self._monotonic(), ticket.identity):
             return None
-        if not outgoing.is_simple:
-            native = outgoing.native
-            url, headers = native.url, native.headers
-            if (url.scheme, url.authority) not in self._at_hand or "authorization" in headers or "dpop" in headers:
-                return None
-        ticket = self._client.ticket()
-        token = outgoing.token = self._renewer.get(ticket)
-        if isinstance(token, Waiting) or not self._serves(outgoing.pool, ticket.identity):
-            return None
-        return _dressed(outgoing.take(), token.authorization, None)
+        return self._renewer.fresh(ticket)
 
     def is_settled(self, response: Any) -> bool:
-        """Whether the answer to what `warm` returned is the caller's, without more ado."""
+        """Whether the answer to a request with such a token is the caller's, without more ado."""
         return response.status < 300 and not self._observers.every_request
 
     def calls(self, outgoing: Outgoing, sent: Sent | None = None) -> Flow:
@@ -159,8 +152,7 @@ class Shell:
         ticket = way.ticket
         if ticket is None:
             return self._after((yield from self._sends(outgoing, way, None, None)))
-        token = outgoing.token if outgoing.token is not None else self._renewer.get(ticket)
-        outgoing.token = None
+        token: Any = outgoing.token if sent is not None else self._renewer.get(ticket)
         if isinstance(token, Waiting):
             token = yield ForToken(token)
         hop = _PyreqwestHop(outgoing.native.method, way.origin, outgoing.native.url.path)
@@ -196,7 +188,7 @@ class Shell:
         self._bring(outgoing, way)
         native = outgoing.take()
         if authorization is not None:
-            _dressed(native, authorization, proof)
+            dress(native, authorization, proof)
         try:
             response = yield ForAnswer(native)
         except BaseException as error:
@@ -276,10 +268,9 @@ class Shell:
         pool, maker = self._pool(way)
         former = outgoing.pool
         if pool is former:
-            if pool is self._usual or pool is self._own:
-                url = outgoing.native.url
-                self._at_hand.add((url.scheme, url.authority))
-                self.beginnings.add(f"{url.scheme}://{url.authority}")
+            url = outgoing.native.url
+            if self._is_plain and pool in (self._usual, self._own) and (url.scheme, url.authority) in self._origins:
+                self.homes |= {f"{url.scheme}://{url.authority}"}
             return
         if former is self._usual and not self._pools.enter(former, self._client.file_identity):
             self._usual = None  # too old, and those to come are not made for it
@@ -290,11 +281,6 @@ class Shell:
                 "when the client certificate was replaced: make the request anew",
                 code="request_outdated",
             )
-
-    def _serves(self, pool: Pool, identity: TlsIdentity | None) -> bool:
-        if identity is not None and pool.identity is not identity and pool is not self._own:
-            return False
-        return pool.enter() and self._clock().monotonic - pool.made < POOL_SECONDS
 
     def _pool(self, way: _Way) -> tuple[Pool, Any]:
         while True:
@@ -333,10 +319,9 @@ class _Fields:
         return found
 
 
-def _dressed(native: Any, authorization: bytes, proof: bytes | None) -> Any:
+def dress(native: Any, authorization: bytes, proof: bytes | None) -> None:
+    """Set the headers of the token; sensitive: shown by no repr, and entered into no table of HTTP/2 (RFC 7541 §7.1.3)."""
     headers = native.headers
-    # Sensitive: shown by no repr, and entered into no table of HTTP/2 (RFC 7541 §7.1.3).
     headers.append("Authorization", authorization.decode("ascii"), is_sensitive=True)
     if proof is not None:
         headers.append("DPoP", proof.decode("ascii"), is_sensitive=True)
-    return native
