@@ -128,7 +128,7 @@ def _class_for(library: Any) -> Any:
             origin = self._home.get(looks.address(request.url)[:4])
             if origin is None or EXTENSION in request.extensions:
                 return self._call(request)
-            fields = looks.fields(request.headers)
+            fields = [*looks.fields(request.headers)]
             for _, name, _ in fields:
                 if name in OWN_FIELDS:
                     return self._call(request)
@@ -191,7 +191,7 @@ def _class_for(library: Any) -> Any:
             origin = self._home.get(looks.address(request.url)[:4])
             if origin is None or EXTENSION in request.extensions:
                 return await self._call_async(request)
-            fields = looks.fields(request.headers)
+            fields = [*looks.fields(request.headers)]
             for _, name, _ in fields:
                 if name in OWN_FIELDS:
                     return await self._call_async(request)

@@ -30,7 +30,7 @@ class Preparation:
     """What was decided of one request before it is sent: where it goes, and with which token, if with any.
 
     Attributes:
-        fields: the header fields of the caller's request.
+        fields: the header fields of the caller's request, as they were looked at; whatever becomes of it meanwhile.
         extensions: of the sending that is under way; never the caller's own.
     """
 
@@ -61,7 +61,7 @@ def prepared(
     """Decide of one request whether it may be sent, and with which token. Raises TokenValetError where it may not."""
     extensions = request.extensions
     if origin not in client.guard.home:
-        fields = looks.fields(request.headers)
+        fields = [*looks.fields(request.headers)]
         redirected = REDIRECTED in extensions
         check_abroad(client, origin, redirected=redirected, has_body=lambda: _has_body(fields))
         return Preparation(origin, fields, None, client.file_identity)
@@ -71,7 +71,7 @@ def prepared(
     parameters = checked_parameters(client, parameters)
     if request.url.userinfo:
         raise user_information(client)
-    fields = looks.fields(request.headers)  # of which `customize` may have set some
+    fields = [*looks.fields(request.headers)]  # of which `customize` may have set some
     for name, lower, _ in fields:
         if lower in OWN_FIELDS:
             raise own_header(client, name.decode("latin-1"))
