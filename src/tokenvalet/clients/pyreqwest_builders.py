@@ -15,6 +15,7 @@ from pyreqwest.multipart import FormBuilder
 from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
 
 from ..errors import OriginError
+from .pyreqwest_outgoing import Outgoing
 from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
 from .pyreqwest_shell import Shell
 
@@ -24,7 +25,6 @@ _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _BEFORE_PATH = re.compile("(?<![:/])[/?#]")
 _NUMBER = re.compile("0[xX][0-9A-Fa-f]*|[0-9]+")
 _AN_ADDRESS = Url("http://localhost/")
-MOST_REMEMBERED = 1000
 
 
 class Settings:
@@ -53,41 +53,28 @@ class Settings:
     ) -> None:
         self.shell = shell
         self.base_url = base_url.rstrip("/") if base_url is not None else None
-        self._base = _beginning(base_url or "")
         self.headers = HeaderMap(headers) if headers else None
         self.timeout = timeout
         self.middlewares = tuple(middlewares)
         self.error_for_status = error_for_status
         self.is_plain = self.headers is None and not self.middlewares and not error_for_status
-        # The beginnings of addresses that were looked at before.
-        self._plain: set[str] = set()
 
-    def absolute(self, url: Url | str) -> tuple[Url | str, str]:
-        """Return an address, behind the base URL if it has no host, and what it begins with, up to its path.
+    def absolute(self, url: Url | str) -> Url | str:
+        """Return an address, behind the base URL if it has no host.
 
         Raises:
             OriginError: parsers differ in what host it has.
         """
         if not isinstance(url, str):
-            return url, ""
-        beginning = _beginning(url)
-        if beginning in self._plain:
-            return url, beginning
+            return url
         if self.base_url is not None and url[:2] != "//" and (url[:1] == "/" or not _SCHEME.match(url)):
-            return f"{self.base_url}/{url.lstrip('/')}", self._base
+            return f"{self.base_url}/{url.lstrip('/')}"
         if "\\" in _BEFORE_PATH.split(url, maxsplit=1)[0] or _is_odd(urlsplit(url).hostname or ""):
             raise OriginError(
                 f"client {self.shell.client.name!r}: no token goes to this URL: there is a backslash before its path, or a "
                 "number in an odd notation, and parsers differ in what host that is"
             )
-        if len(self._plain) < MOST_REMEMBERED:
-            self._plain.add(beginning)
-        return url, beginning
-
-
-def _beginning(url: str) -> str:
-    path = url.find("/", len("https://"))
-    return url[:path] if path >= 0 else url
+        return url
 
 
 def _is_odd(host: str) -> bool:
@@ -106,19 +93,22 @@ class _Builder:
 
     # What most requests leave as it is on the client; each is made for one call, and costs what is written into it.
     is_plain = False
-    has_headers = False
     is_special = False
-    time_limit: timedelta | None = None
+    is_once = False
+    has_headers = False
     raises: bool | None = None
     middlewares: tuple[Any, ...] = ()
+    _timeout: timedelta | None = None
 
     def __init__(self, settings: Settings, method: str, url: Url | str) -> None:
         self.settings = settings
-        self.pool, self.maker = settings.shell.connections()
-        address, beginning = settings.absolute(url)
-        if settings.is_plain and beginning in settings.shell.homes:
+        shell = settings.shell
+        self.pool, self._maker = shell.connections()
+        if not isinstance(url, str) or not url.startswith(shell.homes):
+            url = settings.absolute(url)
+        if settings.is_plain and isinstance(url, str) and url.startswith(shell.homes):
             self.is_plain = True
-        self._native = self.maker.request(method, address)
+        self._native = self._maker.request(method, url)
         if settings.timeout is not None:
             self.timeout(settings.timeout)
 
@@ -170,6 +160,7 @@ class _Builder:
     def body_stream(self, stream: Stream) -> Self:
         """Set the body. It can be sent again if the stream has a ``__copy__`` of its own."""
         self._native.body_stream(stream)
+        self.is_once = True
         return self
 
     def form(self, form: FormParams) -> Self:
@@ -182,6 +173,7 @@ class _Builder:
     def multipart(self, multipart: FormBuilder) -> Self:
         """Set the body and its type, to be sent as ``multipart/form-data``, once: pyreqwest copies no form."""
         self._native.multipart(multipart)
+        self.is_once = True
         return self
 
     def query(self, query: QueryParams) -> Self:
@@ -192,7 +184,7 @@ class _Builder:
     def timeout(self, timeout: timedelta) -> Self:
         """Set the time limit of each sending, from connecting to the end of the answer."""
         self._native.timeout(timeout)
-        self.time_limit = timeout
+        self._timeout = timeout
         return self
 
     def extensions(self, extensions: ExtensionsType) -> Self:
@@ -216,6 +208,11 @@ class _Builder:
                 if name not in given:
                     native.headers.append(name, value)
         return native
+
+    def outgoing(self, native: Any) -> Outgoing:
+        """Return this request of pyreqwest, to be sent; the builder holds on to no connections any more."""
+        maker, self._maker = self._maker, None
+        return Outgoing(native, self.pool, maker, self._timeout, is_special=self.is_special)
 
     def _with(self, middleware: Any) -> Self:
         self.middlewares = (*self.middlewares, middleware)

@@ -43,33 +43,36 @@ class _Client(Generic[Builder]):
 
     def request(self, method: str, url: Url | str) -> Builder:
         """Start building a request. An address without a host goes behind the base URL."""
-        if self._closed:
-            raise ClientClosedError("Client was closed", {"causes": None})
-        return self._builder(self._settings, method, url)
+        return self._begin(method, url)
 
     def get(self, url: Url | str) -> Builder:
         """As `request`, for a GET."""
-        return self.request("GET", url)
+        return self._begin("GET", url)
 
     def post(self, url: Url | str) -> Builder:
         """As `request`, for a POST."""
-        return self.request("POST", url)
+        return self._begin("POST", url)
 
     def put(self, url: Url | str) -> Builder:
         """As `request`, for a PUT."""
-        return self.request("PUT", url)
+        return self._begin("PUT", url)
 
     def patch(self, url: Url | str) -> Builder:
         """As `request`, for a PATCH."""
-        return self.request("PATCH", url)
+        return self._begin("PATCH", url)
 
     def delete(self, url: Url | str) -> Builder:
         """As `request`, for a DELETE."""
-        return self.request("DELETE", url)
+        return self._begin("DELETE", url)
 
     def head(self, url: Url | str) -> Builder:
         """As `request`, for a HEAD."""
-        return self.request("HEAD", url)
+        return self._begin("HEAD", url)
+
+    def _begin(self, method: str, url: Url | str) -> Builder:
+        if self._closed:
+            raise ClientClosedError("Client was closed", {"causes": None})
+        return self._builder(self._settings, method, url)
 
     def _close(self) -> None:
         self._closed = True

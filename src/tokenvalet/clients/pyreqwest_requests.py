@@ -7,7 +7,6 @@ each, and is what a caller sees and sets; copies of it are sent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, Protocol
 
 from pyreqwest.http import HeaderMap, Url
@@ -26,20 +25,31 @@ __all__ = ["ValetRequest", "ValetStreamRequest", "ValetSyncRequest", "ValetSyncS
 
 
 class Plan(Protocol):
-    """What a request is made with: its builder, where it was told all that there is to know."""
+    """What a request is made with: its builder, where it was told all that there is to know.
+
+    Attributes:
+        pool: whose connections it was made for.
+        is_plain: whether it is nothing special, and goes where requests with a token have been sent to.
+        is_special: whether there is something about it beyond method, address, headers and body.
+        is_once: whether its body may be one that cannot be copied.
+        raises: whether an answer of 4xx or 5xx is an error; None: as on the client.
+    """
 
     settings: Any
     pool: Pool
-    maker: Any
     is_plain: bool
-    has_headers: bool
     is_special: bool
-    time_limit: timedelta | None
+    is_once: bool
+    has_headers: bool
     raises: bool | None
     middlewares: tuple[Any, ...]
 
     def built(self) -> Any:
         """Return the request of pyreqwest."""
+        ...
+
+    def outgoing(self, native: Any) -> Outgoing:
+        """Return this request of pyreqwest, to be sent."""
         ...
 
 
@@ -93,10 +103,7 @@ class _Request:
         native, self._native = self._native, None
         if native is None:
             raise RuntimeError(ALREADY_SENT)
-        builder = self._builder
-        outgoing = Outgoing(native, builder.pool, builder.maker, builder.time_limit, is_special=builder.is_special)
-        builder.maker = None
-        return outgoing
+        return self._builder.outgoing(native)
 
     def _raises(self) -> bool:
         builder = self._builder
@@ -153,13 +160,14 @@ class ValetRequest(_Async):
     async def send(self) -> Response:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
         # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
-        builder = self._builder
+        builder, native = self._builder, self._native
         shell = builder.settings.shell
-        token = shell.fresh(builder.pool) if builder.is_plain and self._native is not None else None
-        if token is None or (builder.has_headers and has_own(self._native.headers)):
+        token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
+        if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
+            del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
-        outgoing = self._gone()
-        twin = outgoing.take()
+        self._native = None
+        twin = native.copy()
         try:
             dress(twin, token.authorization, None)
             response: Response = await twin.__aenter__()
@@ -171,8 +179,10 @@ class ValetRequest(_Async):
             del twin
             scrub(error, OWN_FRAMES)
             raise
-        outgoing.token, sent = token, Sent(twin, response)
+        sent = Sent(twin, response)
         del twin, response
+        outgoing = builder.outgoing(native)
+        outgoing.token = token
         return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 
@@ -240,13 +250,14 @@ class ValetSyncRequest(_Sync):
     def send(self) -> SyncResponse:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
         # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
-        builder = self._builder
+        builder, native = self._builder, self._native
         shell = builder.settings.shell
-        token = shell.fresh(builder.pool) if builder.is_plain and self._native is not None else None
-        if token is None or (builder.has_headers and has_own(self._native.headers)):
+        token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
+        if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
+            del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
-        outgoing = self._gone()
-        twin = outgoing.take()
+        self._native = None
+        twin = native.copy()
         try:
             dress(twin, token.authorization, None)
             response: SyncResponse = twin.__enter__()
@@ -258,8 +269,10 @@ class ValetSyncRequest(_Sync):
             del twin
             scrub(error, OWN_FRAMES)
             raise
-        outgoing.token, sent = token, Sent(twin, response)
+        sent = Sent(twin, response)
         del twin, response
+        outgoing = builder.outgoing(native)
+        outgoing.token = token
         return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 

@@ -62,8 +62,8 @@ class Shell:
     """What all calls of one client have in common.
 
     Attributes:
-        homes: what addresses begin with, up to their path, that requests with a token were sent to over the connections at
-            hand; empty where calls are more than plain.
+        homes: what addresses begin with that requests with a token were sent to over the connections at hand, with the
+            slash of their path; none where calls are more than plain.
 
     Args:
         own: what to send with, in the place of the shared connections.
@@ -92,7 +92,7 @@ class Shell:
         self._is_plain = customize is None and client.credentials.proof_key is None
         # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
-        self.homes: frozenset[str] = frozenset()
+        self.homes: tuple[str, ...] = ()
         self._usual: Pool | None = None
 
     @property
@@ -270,7 +270,8 @@ class Shell:
         if pool is former:
             url = outgoing.native.url
             if self._is_plain and pool in (self._usual, self._own) and (url.scheme, url.authority) in self._origins:
-                self.homes |= {f"{url.scheme}://{url.authority}"}
+                home = f"{url.scheme}://{url.authority}/"
+                self.homes = self.homes if home in self.homes else (*self.homes, home)
             return
         if former is self._usual and not self._pools.enter(former, self._client.file_identity):
             self._usual = None  # too old, and those to come are not made for it
