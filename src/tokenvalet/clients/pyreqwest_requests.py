@@ -115,10 +115,10 @@ class _Async(_Request):
 
     async def _answer(self, ends: bool) -> Sent:
         """Send the request, through the middlewares if there are any; `ends`: and read the answer to its end."""
-        outgoing = self._gone()
         middlewares = self._builder.settings.middlewares + self._builder.middlewares
         if not middlewares:
-            return await self._send(outgoing, None, ends)
+            return await self._send(self._gone(), None, ends)
+        outgoing = self._gone()
         answers: list[Sent] = []
 
         async def last(request: Request) -> Response:
@@ -146,7 +146,8 @@ class _Async(_Request):
         except BaseException as error:
             if sent is not None:
                 await sent.end_async()
-            del sent
+            # What an error leads to holds on to no connections.
+            del sent, outgoing
             scrub(error, OWN_FRAMES)
             raise
         return sent
@@ -166,7 +167,7 @@ class ValetRequest(_Async):
         if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
             del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
-        self._native = None
+        outgoing = self._gone()
         twin = native.copy()
         try:
             dress(twin, token.authorization, None)
@@ -176,12 +177,11 @@ class ValetRequest(_Async):
                     await response.bytes()
                 return response
         except BaseException as error:
-            del twin
+            del twin, native, outgoing
             scrub(error, OWN_FRAMES)
             raise
         sent = Sent(twin, response)
         del twin, response
-        outgoing = builder.outgoing(native)
         outgoing.token = token
         return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
@@ -205,10 +205,10 @@ class _Sync(_Request):
 
     def _answer(self, ends: bool) -> Sent:
         """Send the request, through the middlewares if there are any; `ends`: and read the answer to its end."""
-        outgoing = self._gone()
         middlewares = self._builder.settings.middlewares + self._builder.middlewares
         if not middlewares:
-            return self._send(outgoing, None, ends)
+            return self._send(self._gone(), None, ends)
+        outgoing = self._gone()
         answers: list[Sent] = []
 
         def last(request: Request) -> SyncResponse:
@@ -236,7 +236,8 @@ class _Sync(_Request):
         except BaseException as error:
             if sent is not None:
                 sent.end()
-            del sent
+            # What an error leads to holds on to no connections.
+            del sent, outgoing
             scrub(error, OWN_FRAMES)
             raise
         return sent
@@ -256,7 +257,7 @@ class ValetSyncRequest(_Sync):
         if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
             del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
-        self._native = None
+        outgoing = self._gone()
         twin = native.copy()
         try:
             dress(twin, token.authorization, None)
@@ -266,12 +267,11 @@ class ValetSyncRequest(_Sync):
                     response.bytes()
                 return response
         except BaseException as error:
-            del twin
+            del twin, native, outgoing
             scrub(error, OWN_FRAMES)
             raise
         sent = Sent(twin, response)
         del twin, response
-        outgoing = builder.outgoing(native)
         outgoing.token = token
         return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
