@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -92,7 +92,8 @@ def _warm_path() -> Iterator[Line]:
         valet.token("m2m")
         client, renewer = valet._clients["m2m"], valet._renewer
         nowhere = _Nowhere()
-        transport = valet.transport("m2m", inner=nowhere)
+        valet._pools.through = lambda library: SimpleNamespace(__name__="httpx2", HTTPTransport=lambda **_: nowhere)
+        transport = valet.transport("m2m")
         request = httpx2.Client().build_request("GET", URL)
 
         def core() -> bytes:

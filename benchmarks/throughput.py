@@ -32,7 +32,7 @@ AsyncCall = Callable[[], Awaitable[object]]
 def run() -> Iterator[Line]:
     """Yield the calls a second of each, and whether tokenvalet's are as many times httpx2's as they are to be."""
     with adapters._server() as url, costs._valet({"allowed_origins": [url], "base_url": url}) as valet:
-        rates = asyncio.run(_rates(valet, url))
+        rates = asyncio.run(_rates(valet, url + adapters.PATH))
     ours = rates.pop("tokenvalet with pyreqwest")
     pyreqwest = rates.pop("pyreqwest, static header")
     fastest = max(rates, key=lambda name: statistics.median(rates[name]))

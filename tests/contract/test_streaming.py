@@ -199,8 +199,9 @@ def test_a_large_body_is_sent_again_whole(
     if kind == "multipart-file":
         needs("multipart twice")
     api.reject_next(challenge=f'{"DPoP" if dpop else "Bearer"} error="invalid_token"')
-    body = Body(kind=kind, content=b"0123456789abcdef" * 200_000)
+    # Of bytes no more than a library takes without a warning.
+    body = Body(kind=kind, content=b"0123456789abcdef" * (60_000 if kind == "bytes" else 200_000))
     assert open_session(dpop=dpop).request("POST", api.origin + "/echo", body=body).status == 200
     first, second = api.calls
     assert first.body_sha256 == second.body_sha256
-    assert first.body_length == second.body_length >= 3_200_000
+    assert first.body_length == second.body_length >= len(body.content)

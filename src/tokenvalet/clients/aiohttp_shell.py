@@ -1,8 +1,8 @@
 """aiohttp: the client middleware that puts the token on, hop by hop, where a request is really sent; and a ready session.
 
 aiohttp calls the middleware for every hop of a redirect, and again where it sends a request anew over another connection.
-The shell works on a copy of the headers, and takes the token out of it again once it is sent: aiohttp keeps the headers of a
-request with its answer, and with some errors.
+The shell takes the token out of the headers again once it is sent: aiohttp keeps those of a request with its answer, and
+with some errors.
 """
 
 from __future__ import annotations
@@ -100,16 +100,15 @@ class ValetMiddleware:
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = await wait_async(token)
-        request.headers = dressed = headers.copy()
-        dressed[AUTHORIZATION] = token.authorization.decode("ascii")
+        # In place, and out again: who else has this request meanwhile is known by the header, and gets a copy.
+        headers[AUTHORIZATION] = token.authorization.decode("ascii")
         try:
             response = await handler(request)
         except BaseException as error:
             leftovers.scrub(error, OWN_FRAMES)
             raise
         finally:
-            request.headers = headers
-            del dressed[AUTHORIZATION]
+            del headers[AUTHORIZATION]
         if response.status < 300 and not self._observers.every_request:
             return response
         return await self._converse(request, (self._pools, origin, None, False), handler, ticket, token, response)
