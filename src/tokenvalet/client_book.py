@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .config import ClientConfig
 from .errors import ConfigurationError, ConfigurationFault, shown
@@ -120,10 +120,7 @@ class ClientBook:
     def _resolve(self, name: str) -> NamedClient:
         config = self._resolver(name) if self._resolver is not None else None
         if config is None:
-            near = difflib.get_close_matches(name, list(self._clients)[:1000], n=1)
-            known = shown(", ".join(sorted(self._clients)[:10])) or "none"
-            hint = f"did you mean {near[0]!r}?" if near else f"known clients: {known}"
-            raise ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")
+            raise unknown_client(name, self._clients)
         made = self._made({name: config})[name]
         leaving: list[str] = []
         with self._lock:
@@ -136,3 +133,12 @@ class ClientBook:
         for one in leaving:
             self.remove(one)
         return client
+
+
+def unknown_client(name: str, known: Iterable[str]) -> ConfigurationError:
+    """Return the error for a client that is not there, which names the nearest."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names[:1000], n=1)
+    others = shown(", ".join(sorted(names)[:10])) or "none"
+    hint = f"did you mean {near[0]!r}?" if near else f"known clients: {others}"
+    return ConfigurationError(f"there is no client named {name!r}; {hint}", code="unknown_client")

@@ -22,6 +22,7 @@ from .store_config import STORE_SECRETS, StoreConfig, validate_store
 __all__ = ["Settings", "settings_from_dict", "settings_from_env", "settings_from_toml"]
 
 ENV_PREFIX = "TOKENVALET__"
+LARGEST_CONFIGURATION = 4 * 1024 * 1024  # bytes; room for thousands of clients
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _JSON_FIELDS = frozenset(
@@ -81,7 +82,14 @@ def _raised(settings: Settings | ConfigurationError) -> Settings:
 
 def _from_toml(path: Path, environ: Mapping[str, str]) -> Settings | ConfigurationError:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CONFIGURATION + 1)
+        if len(content) > LARGEST_CONFIGURATION:
+            said = f"{path} has more than {LARGEST_CONFIGURATION} bytes: is it the right file?"
+            return ConfigurationError(said, code="configuration_unreadable")
+        document = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except RecursionError:
+        return ConfigurationError(f"{path} is nested too deeply", code="configuration_unreadable")
     except OSError as error:
         return ConfigurationError(f"{path} cannot be read: {error.strerror}", code="configuration_unreadable")
     except UnicodeDecodeError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+import uvicorn
 
 from cli.command_line import SECRET, run, written
 from support.raw_server import RawServer, answer
@@ -245,4 +249,118 @@ def test_only_the_named_clients_are_looked_at(auth: AuthorizationServer, tmp_pat
         assert (auth.issued, other.issued) == (1, 0)
     result = run("check", "-c", str(path), "m2n", env=ENV)
     assert result.returncode == 3
-    assert b"there are m2m, two" in result.stderr
+    assert b"did you mean 'm2m'?" in result.stderr
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_a_server_whose_clock_is_off_and_that_sends_no_true_date_leads_to_the_clocks(
+    tmp_path: Path, ahead: int
+) -> None:
+    auth = AuthorizationServer([], clock=lambda: time.time() + ahead)
+    with serve(auth):
+        code, subjects = found(with_key(tmp_path, auth))
+    assert code == 1
+    assert "compare this machine's clock" in subjects["remedy"][0][1]
+
+
+def test_where_the_time_alone_is_wrong_the_clock_is_named_as_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 600.0
+    monkeypatch.setattr(uvicorn, "Config", functools.partial(uvicorn.Config, date_header=False))
+    auth = AuthorizationServer([], clock=lambda: time.time() + ahead)
+    with serve(_Dated(auth, ahead)):
+        code, subjects = found(with_key(tmp_path, auth))
+    assert code == 1
+    assert re.search(r"this machine is (59\d|60\d) s behind the server", subjects["clock"][0][1])
+    assert "set this machine's clock right" in subjects["remedy"][0][1]
+
+
+class _Dated:
+    """A server with a Date of its own, as one has whose clock is off."""
+
+    def __init__(self, auth: AuthorizationServer, ahead: float) -> None:
+        self._auth = auth
+        self._ahead = ahead
+        self.served_at = auth.served_at
+
+    @property
+    def app(self) -> Any:
+        async def dated(scope: Any, receive: Any, send: Any) -> None:
+            async def sent(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    date = formatdate(time.time() + self._ahead, usegmt=True).encode()
+                    message = {**message, "headers": [*message["headers"], (b"date", date)]}
+                await send(message)
+
+            await self._auth.app(scope, receive, sent)
+
+        return dated
+
+
+def test_white_space_around_a_secret_is_found(auth: AuthorizationServer, tmp_path: Path) -> None:
+    code, subjects = found(written(tmp_path, auth), env={"SECRET_OF_M2M": f" {SECRET}"})
+    assert code == 1
+    assert "client_secret without the white space around it" in subjects["remedy"][0][1]
+
+
+def test_files_of_secrets_that_others_can_read_are_told(auth: AuthorizationServer, tmp_path: Path) -> None:
+    path = with_key(tmp_path, auth)
+    assert "file" not in found(path)[1]
+    (tmp_path / "key.pem").chmod(0o644)
+    code, subjects = found(path)
+    assert code == 0
+    assert subjects["file"] == [("odd", f"{tmp_path / 'key.pem'} can be read by others on this machine: chmod 600 it")]
+
+
+def test_a_client_whose_authorities_cannot_be_read_does_not_hide_the_others(
+    auth: AuthorizationServer, tmp_path: Path
+) -> None:
+    path = written(tmp_path, auth, name="second")
+    path.write_text(
+        '[clients.first]\nissuer = "https://x.example"\nclient_id = "a"\nclient_secret = "${SECRET_OF_M2M}"\n'
+        f'ca_file = "nothing.pem"\n{path.read_text()}'
+    )
+    for more in ((), ("--offline",)):
+        code, subjects = found(path, *more)
+        assert code == 1
+        assert any("ca_file" in text and level == "bad" for level, text in subjects["configuration"])
+    assert auth.issued == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "subject", "remedy"),
+    [
+        (Fault.status_only(429), "server", "asks too often"),
+        (Fault.status_only(503), "server", "try again later"),
+        (Fault.status_only(404).at("token"), "token", "really the token endpoint"),
+        (Fault.html().at("token"), "token", "a sign-in page"),
+        (Fault.oauth_error("invalid_dpop_proof"), "remedy", "compare this machine's clock"),
+    ],
+)
+def test_an_answer_that_is_no_refusal_of_the_client_has_a_remedy_of_its_own(
+    auth: AuthorizationServer, tmp_path: Path, fault: Fault, subject: str, remedy: str
+) -> None:
+    auth.misbehave(fault, times=None)
+    code, subjects = found(written(tmp_path, auth, more="dpop = true\n"))
+    assert code == 1
+    assert remedy in subjects[subject][-1][1]
+
+
+def test_a_port_without_tls_is_told(auth: AuthorizationServer, tmp_path: Path) -> None:
+    path = written(tmp_path, auth)
+    path.write_text(path.read_text().replace("http://", "https://"))
+    code, subjects = found(path)
+    assert code == 1
+    assert "speaks no TLS" in subjects["TLS"][0][1]
+
+
+def test_one_fault_with_its_remedy_is_one_fault(auth: AuthorizationServer, tmp_path: Path) -> None:
+    result = run("check", "-c", str(written(tmp_path, auth)), env={"SECRET_OF_M2M": "another"})
+    assert result.stdout.decode().splitlines()[-1] == "1 fault"
+
+
+def test_a_configuration_without_an_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenvalet.toml").write_bytes(b"#" * (4 * 1024 * 1024 + 1))
+    result = run("check", "-c", str(tmp_path / "tokenvalet.toml"))
+    assert (result.returncode, b"is it the right file?" in result.stderr) == (3, True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -26,6 +27,7 @@ from ..errors import (
 )
 from ..files import FileFault, read_file
 from ..valet import TokenValet
+from . import remedies
 from .findings import Finding, Level
 from .overheard import Overheard
 from .trials import remedy_for
@@ -36,17 +38,13 @@ OFFSET_TOLD = 3.0
 OFFSET_REFUSED = 30.0  # what servers grant to assertions and proofs is mostly less
 CERTIFICATE_DAYS = 14
 SHORT_LIFETIME = 60.0
-
-_TLS_REMEDIES = {
-    "unable to get": "name the authority's certificate in ca_file",
-    "self-signed": "name the authority's certificate in ca_file",
-    "self signed": "name the authority's certificate in ca_file",
-    "has expired": "the server's certificate is out of date, or this machine's clock is wrong",
-    "not yet valid": "this machine's clock is wrong, or the server's certificate is not in force yet",
-    "hostname mismatch": "the certificate is another host's: check issuer and token_endpoint",
-    "ip address mismatch": "the certificate is another host's: check issuer and token_endpoint",
-    "alert": "the server wants a client certificate that it knows: check certificate_file and what is registered",
-}
+_PRIVATE_FILES = (
+    "client_secret_file",
+    "private_key_file",
+    "certificate_key_file",
+    "assertion_file",
+    "dpop_key_file",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +81,27 @@ class Checkup:
             keeps = "shared by those with the same file" if config.dpop_key_file else "made anew by each process"
             yield self._good("proof key", f"{credentials.proof_key.alg}, {keeps}")
         yield from self._certificate()
+        yield from self._permissions()
         yield from self._settings()
-        if self.ask:
-            yield from self._asked()
-
-    def _asked(self) -> Iterator[Finding]:
         overheard = Overheard()
+        try:
+            # Without the store: what is checked is the way to the server, and nobody else is to use what comes of it.
+            valet = TokenValet({self.name: self.config}, backchannel=overheard)
+        except ConfigurationError as error:
+            for fault in error.faults:
+                yield self._bad("configuration", str(fault))
+            return
+        with valet:
+            if self.ask:
+                yield from self._asked(valet, overheard)
+
+    def _asked(self, valet: TokenValet, overheard: Overheard) -> Iterator[Finding]:
         got: AccessToken | None = None
         error: TokenValetError | None = None
-        # Without the store: what is checked is the way to the server, and nobody else is to use what comes of it.
-        with TokenValet({self.name: self.config}, backchannel=overheard) as valet:
-            try:
-                got = valet.token(self.name)
-            except TokenValetError as fault:
-                error = fault
+        try:
+            got = valet.token(self.name)
+        except TokenValetError as fault:
+            error = fault
         yield from self._metadata(overheard)
         yield from self._clock(overheard)
         if got is not None:
@@ -131,6 +136,15 @@ class Checkup:
             return
         if ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
             yield self._odd("certificate", "its extended key usage has no clientAuth: servers may refuse it")
+
+    def _permissions(self) -> Iterator[Finding]:
+        config = self.config
+        named: list[Path | None] = [getattr(config, field) for field in _PRIVATE_FILES]
+        if config.certificate_key_file is None:
+            named.append(config.certificate_file)
+        for path in named:
+            if path is not None and os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
+                yield self._odd("file", f"{path} can be read by others on this machine: chmod 600 it")
 
     def _settings(self) -> Iterator[Finding]:
         config = self.config
@@ -174,11 +188,9 @@ class Checkup:
             yield self._good("DPoP", "the server offers it: dpop = true would bind the tokens to a key of yours")
 
     def _clock(self, overheard: Overheard) -> Iterator[Finding]:
-        offsets = [one.clock_offset for one in overheard.exchanges]
-        known = [one for one in offsets if one is not None]
-        if not known:
+        offset = overheard.clock_offset()
+        if offset is None:
             return
-        offset = min(known, key=abs)
         text = f"this machine is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead of'} the server"
         if abs(offset) < OFFSET_TOLD:
             yield self._good("clock", "this machine's and the server's agree")
@@ -203,16 +215,19 @@ class Checkup:
         if isinstance(error, ConfigurationError):
             yield self._bad("configuration", self._without_name(error))
         elif isinstance(error, TokenRequestError):
-            remedy = next((one for part, one in _TLS_REMEDIES.items() if part in str(error).lower()), "")
-            is_tls = "tls" in error.code
-            yield self._bad(
-                "TLS" if is_tls else "server", self._without_name(error) + (f": {remedy}" if remedy else "")
-            )
+            text = remedies.of_no_answer(error, self._without_name(error))
+            yield self._bad("TLS" if "tls" in error.code else "server", text)
         elif isinstance(error, TokenRefusedError):
             yield from self._refusal(error, overheard)
+        elif isinstance(error, TokenResponseError):
+            text = self._without_name(error)
+            endpoint = overheard.asked_for_token()
+            if endpoint is None:
+                yield self._bad("metadata", text)
+            else:
+                yield self._bad("token", remedies.of_strange_answer(error, text, endpoint))
         else:
-            subject = "metadata" if isinstance(error, TokenResponseError) and not _was_asked(overheard) else "token"
-            yield self._bad(subject, self._without_name(error))
+            yield self._bad("token", self._without_name(error))
 
     def _refusal(self, error: TokenRefusedError, overheard: Overheard) -> Iterator[Finding]:
         yield self._bad("token", self._without_name(error))
@@ -220,28 +235,9 @@ class Checkup:
         if remedy is not None and remedy.text:
             yield self._bad("remedy", remedy.text)
             return
-        tried = f" ({remedy.trials} other ways were tried)" if remedy is not None and remedy.trials else ""
-        yield self._bad("remedy", self._likely(error) + tried)
-
-    def _likely(self, error: TokenRefusedError) -> str:
-        config = self.config
-        if error.error in ("unauthorized_client", "unsupported_grant_type"):
-            return "allow this client the client credentials grant, at the authorization server"
-        if error.error == "invalid_scope":
-            return "compare scope, letter by letter, with what the authorization server offers this client"
-        if error.error == "invalid_target":
-            return "compare resource and audience, letter by letter, with what the authorization server knows"
-        if config.private_key is not None or config.private_key_file is not None or config.signer is not None:
-            file = config.private_key_file or "FILE"
-            return (
-                "is the public key registered for this client_id, under this kid? "
-                f"tokenvalet keys public {file} prints what to register"
-            )
-        if config.assertion is not None or config.assertion_file is not None:
-            return "does the server trust whoever makes the assertion, for this client_id and with this audience?"
-        if config.certificate_file is not None and config.client_secret is None and config.client_secret_file is None:
-            return "is this certificate, or its subject, registered for this client_id?"
-        return "compare client_id and client_secret with what is registered; the secret may have been rotated"
+        count = remedy.trials if remedy is not None else 0
+        tried = f" ({count} other way{' was' if count == 1 else 's were'} tried)" if count else ""
+        yield self._bad("remedy", remedies.of_refusal(self.config, error, overheard) + tried)
 
     def _without_name(self, error: TokenValetError) -> str:
         return str(error).removeprefix(f"client {self.name!r}: ")
@@ -257,7 +253,3 @@ class Checkup:
 
     def _bad(self, subject: str, text: str) -> Finding:
         return self._finding(subject, "bad", text)
-
-
-def _was_asked(overheard: Overheard) -> bool:
-    return any(one.method == "POST" and urlsplit(one.url).scheme for one in overheard.exchanges)

@@ -75,3 +75,12 @@ class Overheard:
         """Return the issuers that metadata named."""
         found = [one.document.get("issuer") for one in self.exchanges if one.method == "GET" and one.document]
         return [one for one in found if isinstance(one, str)]
+
+    def asked_for_token(self) -> str | None:
+        """Return the URL that was last asked for a token, or None."""
+        return next((one.url for one in reversed(self.exchanges) if one.method == "POST"), None)
+
+    def clock_offset(self) -> float | None:
+        """Return the smallest of the offsets of the exchanges, in seconds, or None where no answer has a date."""
+        offsets = [one.clock_offset for one in self.exchanges]
+        return min((one for one in offsets if one is not None), key=abs, default=None)

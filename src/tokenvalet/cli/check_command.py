@@ -15,6 +15,7 @@ import click
 
 from ..checkup.checkup import Checkup
 from ..checkup.findings import Finding
+from ..client_book import unknown_client
 from ..config import SECRET_FIELDS
 from ..configuration_sources import Settings
 from ..errors import ConfigurationError
@@ -66,18 +67,18 @@ def check(config: Path | None, clients: tuple[str, ...], offline: bool, no_trial
             found += _tell(screen, findings, as_json, heading)
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False))
-    wrong = sum(one.level == "bad" for one in found)
+    wrong = sum(one.level == "bad" and one.subject != "remedy" for one in found)
     if not as_json:
         screen.line()
-        screen.line(f"{wrong} faults" if wrong else "nothing is wrong", mood="bad" if wrong else "good", bold=True)
+        said = "nothing is wrong" if not wrong else "1 fault" if wrong == 1 else f"{wrong} faults"
+        screen.line(said, mood="bad" if wrong else "good", bold=True)
     raise click.exceptions.Exit(Exit.NOT_AS_IT_SHOULD_BE if wrong else Exit.DONE)
 
 
 def _check_names(settings: Settings, clients: tuple[str, ...]) -> None:
-    unknown = [name for name in clients if name not in settings.clients]
-    if unknown:
-        known = ", ".join(settings.clients)
-        raise ConfigurationError(f"there is no client named {unknown[0]!r}: there are {known}", code="unknown_client")
+    for name in clients:
+        if name not in settings.clients:
+            raise unknown_client(name, settings.clients)
 
 
 def _tell(screen: Screen, findings: Any, as_json: bool, heading: str) -> list[Finding]:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from .....checkup.checkup import Checkup
 from .....checkup.findings import Finding
+from .....client_book import unknown_client
 from .....errors import ConfigurationError
 from ...access import settings_of_valet
 
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         """Look at the clients. Raises CommandError where something is wrong."""
         wrong = 0
         for finding in self._findings(options):
-            wrong += finding.level == "bad"
+            wrong += finding.level == "bad" and finding.subject != "remedy"
             style = getattr(self.style, _STYLES[finding.level])
             where = f"{finding.client}: " if finding.client else ""
             self.stdout.write(style(f"{finding.level:<4} {where}{finding.subject}: {finding.text}"))
@@ -59,7 +60,7 @@ class Command(BaseCommand):
             return
         for name in options["clients"] or settings.clients:
             if name not in settings.clients:
-                raise CommandError(f"there is no client named {name!r}: there are {', '.join(settings.clients)}")
+                raise CommandError(str(unknown_client(name, settings.clients)))
             checkup = Checkup(
                 name=name,
                 config=settings.clients[name],
