@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from ..testing import Fault
@@ -23,6 +24,7 @@ class LiveDemo:
         self.browser: Browser | None = None
         self._stage = stage
         self._stopped = False
+        self._storming = threading.Lock()
 
     def press(self, action: str) -> None:
         """Do what a button says; blocking."""
@@ -31,11 +33,15 @@ class LiveDemo:
         if action == "call":
             browser.load()
         elif action == "storm":
+            # Of several presses, as of two windows, one counts until its crowd is through.
+            if not self._storming.acquire(blocking=False):
+                return
             self.feed.begin_crowd()
             try:
                 browser.load_at_once(CROWD)
             finally:
                 self.feed.end_crowd()
+                self._storming.release()
         elif action == "revoke":
             stage.auth.revoke_all()
             self._remark("token endpoint", "every token is revoked")

@@ -31,10 +31,11 @@ _FILES = {
     "": ("page.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
     "page.css": ("page.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _GUARDS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -103,7 +104,7 @@ class LivePage:
         if request.headers.get(BUTTON_HEADER) != "button":
             return JSONResponse({"error": "only the page's own buttons may do this"}, status_code=403)
         if action not in ACTIONS:
-            return JSONResponse({"error": f"there is no button {ACTIONS!r}"}, status_code=404)
+            return JSONResponse({"error": f"there is no such button: there are {', '.join(ACTIONS)}"}, status_code=404)
         await asyncio.to_thread(self._press, action)
         return Response(status_code=204, headers=_GUARDS)
 

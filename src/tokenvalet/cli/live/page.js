@@ -21,13 +21,18 @@ function show(arrow) {
   const [from, to] = [lanes.indexOf(arrow.left), lanes.indexOf(arrow.right)];
   const way = from === to ? "self" : from < to ? "right" : "left";
   const often = arrow.times > 1 ? `${arrow.times} × ` : "";
-  const line = element("div", often + arrow.text, `arrow ${way} ${arrow.mood}`);
-  // From the middle of one lane to the middle of the other is beyond a grid of whole lanes: from edge to edge will do.
-  line.style.gridColumn = `${Math.min(from, to) + 2} / ${Math.max(from, to) + 3}`;
+  const line = element("div", undefined, `arrow ${way} ${arrow.mood}`);
+  line.append(element("span", (often + arrow.text).replaceAll("/", "/\u200b"))); // paths break at their slashes
+  // Each lane is two columns wide: an arrow goes from the middle of one to the middle of the other.
+  const [first, last] = [Math.min(from, to), Math.max(from, to)];
+  line.style.gridColumn = from === to ? `${2 + 2 * from} / span 2` : `${3 + 2 * first} / ${3 + 2 * last}`;
+  line.setAttribute("role", "img");
   line.setAttribute("aria-label", `${arrow.left} to ${arrow.right}: ${often}${arrow.text}`);
   item.append(time, line);
   if (arrow.headers.length) {
     const details = element("details");
+    details.style.gridColumn = line.style.gridColumn;
+    details.open = Boolean(document.querySelector(`#${id} details[open]`));
     details.append(element("summary", "headers"));
     details.append(element("pre", arrow.headers.map(([name, value]) => `${name}: ${value}`).join("\n")));
     item.append(details);
@@ -38,20 +43,34 @@ function show(arrow) {
   while (flow.children.length > 500) flow.firstChild.remove();
 }
 
+let pressed = false; // until what a button does is done, the page follows it, wherever it was
 const atEnd = () => window.innerHeight + window.scrollY >= document.body.scrollHeight - 60;
 
 const stream = new EventSource("live/events");
+function tellConnection(text, mood) {
+  connection.textContent = text;
+  connection.className = mood;
+}
 stream.addEventListener("open", () => {
-  connection.textContent = "connected";
+  tellConnection("connected", "good");
   flow.replaceChildren();
 });
-stream.addEventListener("error", () => { connection.textContent = "the demo has ended, or is away"; });
+stream.addEventListener("error", () => tellConnection("the demo has ended, or is away", "bad"));
 stream.addEventListener("lanes", (event) => {
   lanes = JSON.parse(event.data);
-  document.getElementById("lanes").replaceChildren(element("span", ""), ...lanes.map((lane) => element("span", lane)));
+  document.getElementById("lanes").replaceChildren(...lanes.map((lane, number) => {
+    const head = element("span", lane);
+    head.style.gridColumn = `${2 + 2 * number} / span 2`;
+    return head;
+  }));
+  document.getElementById("lines").replaceChildren(...lanes.map((_, number) => {
+    const line = element("span");
+    line.style.gridColumn = `${3 + 2 * number} / span 1`;
+    return line;
+  }));
 });
 stream.addEventListener("arrows", (event) => {
-  const follow = atEnd();
+  const follow = pressed || atEnd();
   JSON.parse(event.data).forEach(show);
   if (follow) window.scrollTo(0, document.body.scrollHeight);
 });
@@ -75,11 +94,16 @@ async function press(button) {
     flow.replaceChildren();
     return;
   }
+  if (button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
+  pressed = true;
   try {
     await fetch(`live/do/${button.dataset.action}`, { method: "POST", headers: { "X-Tokenvalet-Demo": "button" } });
+  } catch {
+    tellConnection("the demo has ended, or is away", "bad");
   } finally {
     button.removeAttribute("aria-busy");
+    setTimeout(() => { pressed = false; }, 200);
   }
 }
 
@@ -88,7 +112,7 @@ document.getElementById("buttons").addEventListener("click", (event) => {
   if (button) press(button);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   const button = document.querySelector(`button[accesskey="${CSS.escape(event.key)}"]`);
   if (button) button.click();
 });
