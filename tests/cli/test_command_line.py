@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tokenvalet import __version__
 from tokenvalet.cli.commands import commands
 from tokenvalet.cli.outcomes import Exit
 from tokenvalet.stores.sealing import Sealer, parse_keys
-from tokenvalet.testing import AuthorizationServer
+from tokenvalet.testing import AuthorizationServer, ProtectedApi
 
 HINT = "The command line needs more than the library does: pip install 'tokenvalet[cli]'\n"
 
@@ -87,3 +88,72 @@ def test_every_command_and_option_is_in_the_documentation() -> None:
                 yield from walk(one, f"{path} {name}".strip())
 
     assert [one for one in walk(commands, "") if f"`{one}" not in page and f" {one}" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("call m2m /x -H 'X-Å: 1'", 2),
+        ("call m2m /x -H 'a b: 1'", 2),
+        ("call m2m /x -X 'G T'", 2),
+        ("call m2m $'/a\\nb'", 2),
+        ("call m2m $'/a\\xff'", 2),
+        ("call m2m 'http://[::1'", 2),
+        ("call m2m /x -d @/tmp", 2),
+        ("call m2m https://elsewhere.example/", 3),
+        ("call nobody /x", 3),
+        ("token $'\\xff'", 3),
+        ("token m2m --headers --url nonsense", 2),
+        ("token m2m >/dev/full", 2),
+        ("token nobody 2>/dev/full", 3),
+        ("token nobody 2>&-", 3),
+        ("check >/dev/full", 2),
+        ("check nobody", 3),
+        ("-c", 2),
+        ("call", 2),
+        ("keys new-client-key -o key.pem --password-file empty", 2),
+        ("keys new-client-key -o key.pem --password-file long", 2),
+        ("keys public .", 3),
+        ("trace nothing.py", 2),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_what_goes_wrong_is_one_sentence_and_a_documented_code(
+    auth: AuthorizationServer, api: ProtectedApi, tmp_path: Path, command: str, code: int
+) -> None:
+    written(tmp_path, auth, api)
+    (tmp_path / "empty").touch(0o600)
+    (tmp_path / "long").write_text("a" * 2000)
+    (tmp_path / "long").chmod(0o600)
+    environment = {**os.environ, "SECRET_OF_M2M": SECRET}
+    line = f"exec {sys.executable} -m tokenvalet {command}"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, cwd=tmp_path, env=environment, check=False)
+    told = result.stderr.decode()
+    assert result.returncode == code, told
+    assert "Traceback" not in told
+    assert len(told.splitlines()) == (0 if " 2>" in command else 1), told
+    assert told.startswith("tokenvalet: ") or not told
+    assert SECRET not in told
+    assert not (tmp_path / "key.pem").exists()
+
+
+@pytest.mark.parametrize("command", ["token m2m", "call m2m /api/v1/integration/health-records", "check"])
+def test_a_closed_output_is_no_fault(
+    auth: AuthorizationServer, api: ProtectedApi, tmp_path: Path, command: str
+) -> None:
+    written(tmp_path, auth, api)
+    environment = {**os.environ, "SECRET_OF_M2M": SECRET}
+    line = f"{sys.executable} -m tokenvalet {command} >&-"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, cwd=tmp_path, env=environment, check=False)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_a_fault_of_ours_is_a_sentence_without_what_it_was_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: object) -> None:
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr("tokenvalet.cli.check_command.configured", broken)
+    result = run("check")
+    assert result.returncode == Exit.OUR_FAULT
+    assert b"a fault of tokenvalet itself (RuntimeError at " in result.stderr
+    assert SECRET.encode() not in result.stderr

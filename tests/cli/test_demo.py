@@ -284,5 +284,5 @@ def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
         for option in ("--auth-port", "--api-port", "--port"):
             result = CliRunner().invoke(commands, ["demo", option, str(taken.port)])
             assert result.exit_code == 1
-            assert result.stderr.startswith("Error: a server cannot be started: ")
+            assert result.stderr.startswith("tokenvalet: a server cannot be started: ")
             assert option in result.stderr

@@ -92,3 +92,13 @@ def test_who_listens_everywhere_hears_of_every_valet_made_meanwhile_and_of_no_ot
     for observers in (before, meanwhile, after):
         observers.tell(Event(name="cache_hit", client="m2m"))
     assert heard == ["cache_hit"]
+
+
+def test_the_traceback_of_a_program_is_its_own(tmp_path: Path) -> None:
+    result = traced(tmp_path, "def broken():\n    raise ValueError('of the program')\nbroken()\n")
+    told = result.stderr.decode()
+    assert result.returncode == 1
+    assert told.startswith("Traceback")
+    assert "ValueError: of the program" in told
+    assert told.count("File ") == 2
+    assert "runpy" not in told

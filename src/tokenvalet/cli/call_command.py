@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,13 @@ from ..errors import shown
 from ..observe import Event
 from ..valet import TokenValet
 from .configured import CLIENT, CONFIG, configured
-from .outcomes import Exit, ended, told
+from .outcomes import Exit, ended, quiet, told
 from .token_command import asked_for, asking_options
 
 __all__ = ["call"]
 
 PIECE = 64 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
 @click.command()
@@ -69,11 +71,16 @@ def call(
       tokenvalet call m2m /api/v1/integration/health-records
       tokenvalet call m2m /api/v1/records --json '{"patient": 1}' --fail
     """
+    if not _is_plain(url):
+        raise click.BadParameter("has a character that no URL has", param_hint="URL")
+    if method is not None and not _TOKEN.fullmatch(method):
+        raise click.BadParameter("is no method such as GET", param_hint="--request")
     fields = _fields(headers)
     body, kind = _body(data, json_body, upload_file)
-    if kind and not any(name.lower() == "content-type" for name, _ in fields):
-        fields.append(("Content-Type", kind))
+    if kind and not any(name.lower() == b"content-type" for name, _ in fields):
+        fields.append((b"Content-Type", kind.encode()))
     asked = TokenParameters(force_renewal=force, **asked_for(scope, resource, audience, parameters))
+    quiet()
     with told(), contextlib.ExitStack() as stack:
         settings = configured(config)
         valet = stack.enter_context(
@@ -96,13 +103,19 @@ def call(
             raise ended(Exit.API_ERROR, f"the API answered {response.status_code}")
 
 
-def _fields(headers: tuple[str, ...]) -> list[tuple[str, str]]:
+def _is_plain(text: str) -> bool:
+    return not any(ord(one) < 32 or ord(one) == 127 or "\ud800" <= one <= "\udfff" for one in text)
+
+
+def _fields(headers: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
     fields = []
     for one in headers:
-        name, colon, value = one.partition(":")
-        if not (name.strip() and colon):
+        name, colon, value = (part.strip() for part in one.partition(":"))
+        if not (colon and _TOKEN.fullmatch(name)):
             raise click.BadParameter("should look like 'Name: value'", param_hint="--header")
-        fields.append((name.strip(), value.strip()))
+        if any(ord(char) < 32 and char != "\t" for char in value):
+            raise click.BadParameter(f"the value of {name} has a character that no header has", param_hint="--header")
+        fields.append((name.encode(), value.encode("utf-8", "surrogateescape")))
     return fields
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import stat
 import tomllib
@@ -22,7 +21,7 @@ from ..errors import ConfigurationError
 from ..observe import Event, Observers
 from ..store_config import open_shelf
 from .configured import CONFIG, configured, source_of
-from .outcomes import Exit, told
+from .outcomes import Exit, quiet, told
 from .screen import Screen
 
 __all__ = ["check"]
@@ -44,7 +43,7 @@ def check(config: Path | None, clients: tuple[str, ...], offline: bool, no_trial
     configuration cannot be read.
     """
     # What is found is told here; without a handler, logging would put its warnings between the lines.
-    logging.getLogger("tokenvalet").addHandler(logging.NullHandler())
+    quiet()
     screen = Screen.of_standard_output()
     found: list[Finding] = []
     with told():

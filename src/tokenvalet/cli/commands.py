@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from .. import __version__
@@ -12,6 +10,7 @@ from .call_command import call
 from .check_command import check
 from .completion_command import completion
 from .keys_command import keys
+from .outcomes import Commands, quiet
 from .screen import Screen
 from .token_command import token
 from .trace_command import trace
@@ -21,7 +20,7 @@ __all__ = ["commands"]
 _PORT = click.IntRange(0, 65535)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
     """Access tokens for programs that call protected APIs."""
@@ -51,7 +50,7 @@ def demo(serve: bool, port: int | None, api_port: int | None, auth_port: int | N
         click.echo(MISSING_EXTRA, err=True)
         raise click.exceptions.Exit(2) from None
     # The demo prints the same events itself; without a handler, logging would put its warnings between the lines.
-    logging.getLogger("tokenvalet").addHandler(logging.NullHandler())
+    quiet()
     screen = Screen.of_standard_output()
     given, usual = (auth_port, api_port, port), demo_serve.PORTS if serve else (0, 0, 0)
     at_auth, at_api, at_host = (u if g is None else g for g, u in zip(given, usual, strict=True))

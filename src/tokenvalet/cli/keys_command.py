@@ -22,6 +22,7 @@ from .outcomes import Exit, ended
 
 __all__ = ["keys"]
 
+LONGEST_PASSWORD = 1023  # what cryptography takes
 _ALGORITHMS = ("ES256", "ES384", "ES512", "EdDSA", "PS256", "RS256")
 _CURVES: dict[str, ec.EllipticCurve] = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -170,6 +171,8 @@ def _write_private(path: Path, key: _PrivateKey, password_file: Path | None) -> 
     password = _password(password_file)
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
+        if not 0 < len(password) <= LONGEST_PASSWORD:
+            raise ended(Exit.USAGE, f"{password_file}: a password has 1 to {LONGEST_PASSWORD} bytes")
         encryption = serialization.BestAvailableEncryption(password)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from ..core.token import AccessToken
 from ..valet import TokenValet
 from .configured import CLIENT, CONFIG, configured
-from .outcomes import Exit, ended, told
+from .outcomes import Exit, ended, quiet, told
 
 __all__ = ["asked_for", "asking_options", "token"]
 
@@ -79,6 +80,9 @@ def token(
       curl -H "Authorization: Bearer $(tokenvalet token m2m)" https://api.example.org/
       tokenvalet token m2m --headers --url https://api.example.org/ | curl -H @- https://api.example.org/
     """
+    quiet()
+    if url is not None and not re.match(r"https?://[^/]", url, re.IGNORECASE):
+        raise click.BadParameter("should be absolute, such as https://api.example.org/records", param_hint="--url")
     with told():
         settings = configured(config)
         asked = asked_for(scope, resource, audience, parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from .narrator import Narrator
 from .outcomes import Exit, ended
 
 __all__ = ["trace"]
+
+_OURS = frozenset({__file__, runpy.__file__, runpy.run_path.__code__.co_filename})
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -40,6 +43,13 @@ def trace(output: Path, is_module: bool, program: str, arguments: tuple[str, ...
         with observed_everywhere(narrators):
             run: Callable[..., Any] = runpy.run_module if is_module else runpy.run_path
             run(program, run_name="__main__", **({"alter_sys": True} if is_module else {}))
+    except Exception as error:  # noqa: BLE001  whatever the program raises
+        # As Python tells it, without the frames that are ours.
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename in _OURS:
+            frames = frames.tb_next
+        traceback.print_exception(type(error), error, frames)
+        raise click.exceptions.Exit(Exit.NOT_AS_IT_SHOULD_BE) from None
     finally:
         # Whatever became of the program: how it went wrong is what one wants to see.
         try:
