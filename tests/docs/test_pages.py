@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import trustme
+from cryptography import x509
 from fastapi.testclient import TestClient
 
+import tokenvalet
 from cli.command_line import run
-from tokenvalet import TokenValet
+from tokenvalet import TokenValet, errors, testing
+from tokenvalet.cli.commands import commands
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -166,3 +174,71 @@ def test_the_code_lab_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]
     for number, cell in enumerate(code, 1):
         exec(compile(cell, f"cell {number}", "exec"), names)
     assert "eyJ" not in capsys.readouterr().out
+
+
+COMMANDS = sorted(
+    {
+        (page.relative_to(DOCS.parent).as_posix(), line)
+        for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("examples/*/README.md")]
+        for text in blocks(page, "console")
+        for line in re.findall(r"tokenvalet [^|()&>\n]+", "\n".join(re.findall(r"^\$ (.*)", text, re.MULTILINE)))
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_every_command_on_the_pages_is_one_that_there_is(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = commands
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    with command.make_context(command.name, words):
+        pass
+
+
+def test_the_keys_of_the_pages_are_made_as_they_are_written(tmp_path: Path) -> None:
+    made = 0
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for page in (*sorted(DOCS.glob("how_to/*.md")), DOCS / "tutorial_web_host.md", DOCS / "stores.md"):
+        folder = tmp_path / page.stem
+        folder.mkdir()
+        for text in blocks(page, "console"):
+            for line in re.findall(r"^\$ (tokenvalet keys .*)", text, re.MULTILINE):
+                done = subprocess.run(
+                    ["bash", "-c", line], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, check=False
+                )
+                assert done.returncode == 0, done.stderr
+                made += 1
+    assert made >= 6
+    request = x509.load_pem_x509_csr((tmp_path / "mutual_tls" / "client.csr").read_bytes())
+    assert request.is_signature_valid
+    assert json.loads((tmp_path / "client_authentication" / "public.jwk.json").read_text())["kty"] == "EC"
+
+
+def test_the_examples_of_the_pages_on_settings_and_telemetry_run(
+    here: Path, auth: AuthorizationServer, api: ProtectedApi
+) -> None:
+    url = f"{api.origin}/api/v1/integration/health-records"
+    known = RegisteredClient(
+        client_id="records-web",
+        client_secret=SECRET,
+        scopes=("records:read", "records:write"),
+        resources=("https://api.example.org/records",),
+    )
+    auth.register(known)
+    names: dict[str, Any] = {"url": url, "by_tenant": lambda request: None}
+    exec(blocks(DOCS / "telemetry.md", "python")[0], names)
+    with names["valet"] as valet, valet.client("m2m") as names["api"]:
+        exec(blocks(DOCS / "configuration.md", "python")[0], names)
+        names["stop"]()
+    assert [one.form.get("scope") for one in auth.token_requests] == [["records:write"], ["records:read"]]
+    assert [call.status for call in api.calls] == [200]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    public = {name for name in tokenvalet.__all__ if name not in errors.__all__ and not name.startswith("__")}
+    public -= {"telemetry"}
+    assert {name for name in public if not re.search(rf":: {name}\b", page)} == set()
+    assert {name for name in testing.__all__ if f"tokenvalet.testing.{name}" not in page} == set()
+    assert "automodule:: tokenvalet.errors" in page

@@ -32,24 +32,25 @@ _LEAST_HMAC_BYTES = 32  # RFC 7518 §3.2: a key of the size of the hash output
 class RegisteredClient:
     """One client as the authorization server registered it. Its `auth_method` is the only one that it may use.
 
-    client_id: the client identifier (RFC 6749 §2.2).
-    auth_method: its token_endpoint_auth_method (RFC 7591 §2, RFC 8705 §2).
-    client_secret: for the three methods with a secret; at least 32 bytes for client_secret_jwt (RFC 7518 §3.2).
-    basic_encoding: "form" as RFC 6749 §2.3.1 says, or "raw" to play a server that does not decode.
-    jwks: the public JWK set of a private_key_jwt client.
-    certificate_thumbprint: x5t#S256 of the client certificate (RFC 8705 §3.1), for the two TLS methods.
-    certificate_subject: the subject as an RFC 4514 string (RFC 8705 §2.1.2), for tls_client_auth.
-    scopes: all that it may ask for, and what it gets when it asks for none; None for any, and none when it asks for none.
-    resources: the resource indicators (RFC 8707) and audiences it may name; None for any.
-    dpop_bound_access_tokens: refuse its token requests without a DPoP proof (RFC 9449 §5.2).
-    assertion_max_lifetime: how far ahead, in seconds, the exp of an assertion may lie.
-    assertion_type: the client_assertion_type that it sends.
-    assertion_audience: the only aud that its assertions may have; None for the issuer.
-    assertion_issuer: set it when somebody else (Kubernetes, SPIFFE) writes the assertions: their iss. Such
-        assertions may be used again until they expire, and need no jti.
-    assertion_subject: their sub; None for the client_id. Where several clients have the same, as Entra's federated
-        credentials may, client_id says which (RFC 7521 §4.2).
-    grant_types: what it may use; without "client_credentials" it gets unauthorized_client.
+    Attributes:
+        client_id: the client identifier (RFC 6749 §2.2).
+        auth_method: its token_endpoint_auth_method (RFC 7591 §2, RFC 8705 §2).
+        client_secret: for the three methods with a secret; at least 32 bytes for client_secret_jwt (RFC 7518 §3.2).
+        basic_encoding: "form" as RFC 6749 §2.3.1 says, or "raw" to play a server that does not decode.
+        jwks: the public JWK set of a private_key_jwt client.
+        certificate_thumbprint: x5t#S256 of the client certificate (RFC 8705 §3.1), for the two TLS methods.
+        certificate_subject: the subject as an RFC 4514 string (RFC 8705 §2.1.2), for tls_client_auth.
+        scopes: all that it may ask for, and what it gets when it asks for none; None for any, and then none unasked.
+        resources: the resource indicators (RFC 8707) and audiences it may name; None for any.
+        dpop_bound_access_tokens: refuse its token requests without a DPoP proof (RFC 9449 §5.2).
+        assertion_max_lifetime: how far ahead, in seconds, the exp of an assertion may lie.
+        assertion_type: the client_assertion_type that it sends.
+        assertion_audience: the only aud that its assertions may have; None for the issuer.
+        assertion_issuer: set it when somebody else (Kubernetes, SPIFFE) writes the assertions: their iss. Such
+            assertions may be used again until they expire, and need no jti.
+        assertion_subject: their sub; None for the client_id. Where several clients have the same, as Entra's federated
+            credentials may, client_id says which (RFC 7521 §4.2).
+        grant_types: what it may use; without "client_credentials" it gets unauthorized_client.
     """
 
     client_id: str

@@ -222,8 +222,11 @@ def serve(
 ) -> RunningServer:
     """Serve an ASGI application, an `AuthorizationServer` or a `ProtectedApi` while the `with` block runs.
 
-    port: 0 lets the system choose one; see `RunningServer.port` and `RunningServer.url`.
-    ssl_context: serves https. For client certificates it must have `verify_mode = ssl.CERT_OPTIONAL` (or
-        CERT_REQUIRED) and their authorities loaded; a self-signed client certificate is its own authority.
+    Args:
+        app: what is served.
+        host: an address of this machine.
+        port: 0 lets the system choose one; see `RunningServer.port` and `RunningServer.url`.
+        ssl_context: serves https. For client certificates it must have `verify_mode = ssl.CERT_OPTIONAL` (or
+            CERT_REQUIRED) and their authorities loaded; a self-signed client certificate is its own authority.
     """
     return RunningServer(app, host=host, port=port, ssl_context=ssl_context)
