@@ -63,13 +63,22 @@ def test_a_shell_is_given_what_it_completes_with(shell: str) -> None:
     assert b"_TOKENVALET_COMPLETE" in run("completion", shell).stdout
 
 
-def test_the_names_of_clients_are_completed_from_the_configuration(auth: AuthorizationServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["token", "call", "check"])
+def test_the_names_of_clients_are_completed_without_any_secret(
+    auth: AuthorizationServer, tmp_path: Path, command: str
+) -> None:
     path = written(tmp_path, auth)
-    env = {"_TOKENVALET_COMPLETE": "bash_complete", "COMP_CWORD": "4", "SECRET_OF_M2M": SECRET}
-    words = {"COMP_WORDS": f"tokenvalet token -c {path} m"}
+    env = {"_TOKENVALET_COMPLETE": "bash_complete", "COMP_CWORD": "4"}
+    words = {"COMP_WORDS": f"tokenvalet {command} -c {path} m"}
     assert run("token", cwd=tmp_path, env={**env, **words}).stdout == b"plain,m2m\n"
     path.write_text("no TOML at all")
     assert run("token", cwd=tmp_path, env={**env, **words}).stdout.strip() == b""
+
+
+def test_the_names_of_clients_are_completed_from_the_environment(tmp_path: Path) -> None:
+    env = {"_TOKENVALET_COMPLETE": "bash_complete", "COMP_CWORD": "2", "COMP_WORDS": "tokenvalet token "}
+    clients = {"TOKENVALET__CLIENTS__M2M__ISSUER": "x", "TOKENVALET__CLIENTS__OTHER__ISSUER": "x"}
+    assert run("token", cwd=tmp_path, env={**env, **clients}).stdout == b"plain,m2m\nplain,other\n"
 
 
 def test_every_exit_code_is_in_the_documentation() -> None:

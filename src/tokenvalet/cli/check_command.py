@@ -20,7 +20,7 @@ from ..configuration_sources import Settings
 from ..errors import ConfigurationError
 from ..observe import Event, Observers
 from ..store_config import open_shelf
-from .configured import CONFIG, configured, source_of
+from .configured import CLIENTS, CONFIG, configured, source_of
 from .outcomes import Exit, quiet, told
 from .screen import Screen
 
@@ -31,7 +31,7 @@ _MARKS = {"good": "✓", "odd": "!", "bad": "✗"}
 
 @click.command()
 @CONFIG
-@click.argument("clients", nargs=-1)
+@CLIENTS
 @click.option("--offline", is_flag=True, help="Ask no server: look at the configuration, keys and certificates only.")
 @click.option("--no-trials", is_flag=True, help="Do not try a refused client with one thing changed at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of findings.")

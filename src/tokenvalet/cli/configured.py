@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,24 @@ import click
 from ..configuration_sources import ENV_PREFIX, Settings, settings_from_env, settings_from_toml
 from ..errors import ConfigurationError
 
-__all__ = ["CLIENT", "CONFIG", "USUAL_FILE", "configured", "source_of"]
+__all__ = ["CLIENT", "CLIENTS", "CONFIG", "USUAL_FILE", "configured", "source_of"]
 
 USUAL_FILE = "tokenvalet.toml"
 
 
 def _client_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    # The shell asks while somebody types: whatever is wrong is told when the command is run.
+    # The shell asks while somebody types, mostly without the secrets: names are all that is read.
     try:
-        settings = configured(context.params.get("config"))
-    except Exception:  # noqa: BLE001
+        source = source_of(context.params.get("config"))
+        if source is not None:
+            names = list(tomllib.loads(source.read_text(encoding="utf-8")).get("clients", {}))
+        else:
+            begin = f"{ENV_PREFIX}CLIENTS__"
+            found = (name[len(begin) :].lower() for name in os.environ if name.upper().startswith(begin))
+            names = sorted({name.partition("__")[0] for name in found})
+    except Exception:  # noqa: BLE001  whatever is wrong is told when the command is run
         return []
-    return [name for name in settings.clients if name.startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 CONFIG: Callable[[Any], Any] = click.option(
@@ -35,6 +42,7 @@ CONFIG: Callable[[Any], Any] = click.option(
     help=f"The TOML file to read.  [default: {USUAL_FILE} if it is here, else variables {ENV_PREFIX}…]",
 )
 CLIENT: Callable[[Any], Any] = click.argument("client", shell_complete=_client_names)
+CLIENTS: Callable[[Any], Any] = click.argument("clients", nargs=-1, shell_complete=_client_names)
 
 
 def source_of(config: Path | None) -> Path | None:
