@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -23,7 +24,7 @@ from .core.secret import Secret
 from .deadlines import DeadlineBackend, DeadlineStream, TooManyBytes
 from .tls import TlsIdentity
 
-__all__ = ["Backchannel", "HttpBackchannel", "proxy_for"]
+__all__ = ["Backchannel", "HttpBackchannel", "proxy_for", "read_answer"]
 
 LARGEST_BODY = 1024 * 1024
 KEEP_ALIVE = 5.0
@@ -92,7 +93,7 @@ class HttpBackchannel:
                 stream = response.extensions.get("network_stream")
                 if isinstance(stream, DeadlineStream) and not stream.answered:
                     return _LEFT_OVER
-                return _read(response)
+                return read_answer(response.status, response.headers, response.iter_stream())
         except TooManyBytes:
             return _TOO_LONG
         except (httpcore2.TimeoutException, TimeoutError):
@@ -192,17 +193,18 @@ def _proxy(url: Secret) -> httpcore2.Proxy:
     return httpcore2.Proxy(f"{parts.scheme}://{host}{port}", auth=auth)
 
 
-def _read(response: httpcore2.Response) -> HttpReply | Failure:
-    headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers)
-    for name, value in headers:
+def read_answer(status: int, headers: Iterable[tuple[bytes, bytes]], chunks: Iterable[bytes]) -> HttpReply | Failure:
+    """Return an answer that came whole, or why it was not read to its end."""
+    fields = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
+    for name, value in fields:
         if name == "content-encoding" and value.strip().lower() not in ("", "identity"):
             return Failure(code="answer_refused", detail="it came compressed though that was not asked for")
     body = bytearray()
-    for chunk in response.iter_stream():
+    for chunk in chunks:
         body += chunk
         if len(body) > LARGEST_BODY:
             return _TOO_LONG
-    return HttpReply(status=response.status, headers=headers, body=bytes(body))
+    return HttpReply(status=status, headers=fields, body=bytes(body))
 
 
 def _connect_failure(error: Exception) -> Failure:

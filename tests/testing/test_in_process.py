@@ -14,7 +14,7 @@ import pytest
 import requests
 import trio
 
-from tokenvalet import ClientConfig, TokenParameters, TokenRequestError, TokenValet
+from tokenvalet import ClientConfig, TokenParameters, TokenRequestError, TokenResponseError, TokenValet
 from tokenvalet.testing import (
     AuthorizationServer,
     Fault,
@@ -159,6 +159,21 @@ def test_faults_are_met_as_on_a_connection(fault: Fault, code: str, no_socket: N
     with place.valet, pytest.raises(TokenRequestError) as caught:
         place.valet.token("m2m")
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (Fault.oversized(2 * 1024 * 1024), "more than 1048576 bytes"),
+        (Fault.gzip_bomb(1024 * 1024), "it came compressed"),
+    ],
+    ids=["oversized", "compressed"],
+)
+def test_what_is_not_read_on_a_connection_is_not_read_here(fault: Fault, text: str, no_socket: None) -> None:
+    place = Place()
+    place.auth.misbehave(fault.at("token"), None)
+    with place.valet, pytest.raises(TokenResponseError, match=text):
+        place.valet.token("m2m")
 
 
 def test_a_server_that_was_stopped_is_away_until_it_is_served_again(no_socket: None) -> None:

@@ -106,7 +106,7 @@ class Fault:
 
     @classmethod
     def disconnect(cls) -> Self:
-        """No answer at all: the connection is cut. Needs `tokenvalet.testing.serve`."""
+        """No answer at all: the connection is cut. Needs `serve`, or an `InProcessNetwork`."""
         return cls(drops_connection=True)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.types import ASGIApp
 
+from ..backchannel import read_answer
 from ..core.guard import parse_origin
 from ..core.messages import Failure, HttpReply, HttpRequest
 from ..core.secret import Secret
@@ -260,8 +261,7 @@ def _outcome(send: Callable[[], Answered]) -> HttpReply | Failure:
         answer = send()
     except NoAnswer as reason:
         return Failure(code=reason.code, detail=str(reason))
-    headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.headers)
-    return HttpReply(status=answer.status, headers=headers, body=answer.body)
+    return read_answer(answer.status, answer.headers, (answer.body,))
 
 
 class _InProcessBackchannel:
