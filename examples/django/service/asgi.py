@@ -4,5 +4,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from tokenvalet.hosts.django import lifespan
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "service.settings")
-application = get_asgi_application()
+# The valet is opened and closed with the server, which does not start with a configuration that has faults.
+application = lifespan(get_asgi_application())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ import click
 
 from ..checkup.checkup import Checkup
 from ..checkup.findings import Finding
+from ..checkup.store import store_findings
 from ..client_book import unknown_client
 from ..config import SECRET_FIELDS
 from ..configuration_sources import Settings
 from ..errors import ConfigurationError
-from ..observe import Event, Observers
-from ..store_config import open_shelf
 from .configured import CLIENTS, CONFIG, configured, source_of
 from .outcomes import Exit, quiet, told
 from .screen import Screen
@@ -61,7 +59,7 @@ def check(config: Path | None, clients: tuple[str, ...], offline: bool, no_trial
             checkup = Checkup(name=name, config=settings.clients[name], ask=not offline, try_others=not no_trials)
             sections.append((name, checkup.findings()))
         if settings.store is not None:
-            sections.append(("store", _store(settings, offline)))
+            sections.append(("store", store_findings(settings.store, ask=not offline)))
         for heading, findings in sections:
             found += _tell(screen, findings, as_json, heading)
     if as_json:
@@ -113,29 +111,6 @@ def _file(source: Path | None) -> Iterator[Finding]:
             f"{', '.join(clear)} stands in the file in clear{others}: write ${{VARIABLE}}, or name a file with …_file"
         )
         yield Finding(client="", subject="secrets", level="odd", text=text)
-
-
-def _store(settings: Settings, offline: bool) -> Iterator[Finding]:
-    assert settings.store is not None
-    events: list[Event] = []
-    try:
-        shelf = open_shelf(settings.store, Observers([events.append]))
-    except ConfigurationError as error:
-        for fault in error.faults:
-            yield Finding(client="", subject=fault.place, level="bad", text=fault.message)
-        return
-    try:
-        away = not offline and shelf.recall("check", secrets.token_hex(32)).away
-    finally:
-        shelf.close()
-    if away:
-        why = next((one.detail for one in events if one.name == "store_away"), "it does not answer")
-        text = f"it cannot be used, and each process gets tokens of its own meanwhile: {why}"
-        yield Finding(client="", subject="store", level="bad", text=text)
-        return
-    sealed = "in clear, as allow_unsealed_store says" if settings.store.allow_unsealed_store else "sealed"
-    level = "odd" if settings.store.allow_unsealed_store else "good"
-    yield Finding(client="", subject="store", level=level, text=f"tokens are kept {sealed}")  # type: ignore[arg-type]
 
 
 def _show(screen: Screen, finding: Finding) -> None:

@@ -13,14 +13,14 @@ import httpx2
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
 
 from ...configuration_sources import Settings, settings_from_dict, settings_from_env, settings_from_toml
-from ...errors import ConfigurationError
 from ...readiness import PATIENCE_SECONDS
 from ...valet import TokenValet
 from ..opening import PROBE_HEADERS, open_valet, probe_status
 
-__all__ = ["async_client", "client", "made_from_settings", "readiness", "settings_of_valet", "valet"]
+__all__ = ["aclose", "async_client", "client", "made_from_settings", "readiness", "settings_of_valet", "valet"]
 
 SETTING = "TOKENVALET"
 
@@ -29,10 +29,10 @@ _valet: TokenValet | None = None
 
 
 def made_from_settings() -> TokenValet:
-    """Return a new valet, as ``settings.TOKENVALET`` says, or variables of the environment where that is not there.
+    """Return a valet, as ``settings.TOKENVALET`` says, or variables of the environment where that is not there.
 
-    The setting is a mapping as TOML would give it, the path of a TOML file, relative to ``BASE_DIR`` if there is one, or a
-    callable that makes a valet.
+    The setting is a mapping as TOML would give it, the path of a TOML file, relative to ``BASE_DIR`` if there is one, a
+    callable that makes a valet, or a valet, which is returned as it is.
 
     Raises:
         ConfigurationError: with everything that is wrong.
@@ -41,10 +41,10 @@ def made_from_settings() -> TokenValet:
 
 
 def settings_of_valet() -> Settings:
-    """Return what ``settings.TOKENVALET`` configures, without making a valet of it.
+    """Return what ``settings.TOKENVALET`` configures; of a valet that is made by a callable, its clients.
 
     Raises:
-        ConfigurationError: with everything that is wrong, or where it is a callable.
+        ConfigurationError: with everything that is wrong.
     """
     source = getattr(settings, SETTING, None)
     if source is None:
@@ -53,11 +53,12 @@ def settings_of_valet() -> Settings:
         return settings_from_dict(source)
     if isinstance(source, str | os.PathLike):
         return settings_from_toml(Path(getattr(settings, "BASE_DIR", "")) / source, os.environ)
-    raise ConfigurationError(
-        f"settings.{SETTING} makes its valet by itself, so that its clients cannot be looked at one by one: make it a "
-        "path or a mapping",
-        code="unfit_host_source",
-    )
+    made = made_from_settings()
+    try:
+        return Settings(clients={name: made._clients[name].config for name in made._clients.configured()})
+    finally:
+        if made is not source:
+            made.close()
 
 
 def valet() -> TokenValet:
@@ -88,19 +89,33 @@ def readiness(*names: str, patience: float = PATIENCE_SECONDS) -> Callable[[Http
         patience: seconds to wait for first tokens.
     """
 
+    @require_safe
     def tokenvalet_readiness(request: HttpRequest) -> JsonResponse:
         found = valet().readiness(*names, patience=patience)
         return JsonResponse(found.as_dict(), status=probe_status(found), headers=PROBE_HEADERS)
 
-    return tokenvalet_readiness
+    view: Callable[[HttpRequest], JsonResponse] = tokenvalet_readiness
+    return view
+
+
+async def aclose() -> None:
+    """Close the valet of this process, if there is one, from the event loop that has served requests."""
+    closing = _taken()
+    if closing is not None:
+        await closing.aclose()
 
 
 def _close() -> None:
-    global _valet
-    with _lock:
-        closing, _valet = _valet, None
+    closing = _taken()
     if closing is not None:
         closing.close()
+
+
+def _taken() -> TokenValet | None:
+    global _valet
+    with _lock:
+        taken, _valet = _valet, None
+    return taken
 
 
 def _begin_anew(setting: str, **_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from ...errors import ConfigurationError
@@ -17,9 +18,12 @@ TAG = "tokenvalet"
 
 def check_configuration(**_: Any) -> list[CheckMessage]:
     """Return an error for each fault of the configuration. Reads keys and certificates; asks no server."""
+    source = getattr(settings, SETTING, None)
     try:
-        with made_from_settings():
-            return []
+        made = made_from_settings()
+        if made is not source:  # which is in use
+            made.close()
+        return []
     except ConfigurationError as error:
         faults = [str(fault) for fault in error.faults] or [str(error)]
         return [Error(fault, hint=f"look at settings.{SETTING}", id="tokenvalet.E001") for fault in faults]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from .....checkup.checkup import Checkup
 from .....checkup.findings import Finding
+from .....checkup.store import store_findings
 from .....client_book import unknown_client
 from .....errors import ConfigurationError
 from ...access import settings_of_valet
@@ -22,8 +24,8 @@ class Command(BaseCommand):
     """As ``tokenvalet check``, for what ``settings.TOKENVALET`` says."""
 
     help = (
-        "Look at the clients of settings.TOKENVALET, by default at all, and explain every fault. A token request is made "
-        "for each client, and what it brings is thrown away. Exit code 0: nothing is wrong; 1: something is."
+        "Look at the clients of settings.TOKENVALET, by default at all, and at the store; explain every fault. A token "
+        "request is made for each client, and what it brings is thrown away. Exit code 0: nothing is wrong; 1: something is."
     )
     requires_system_checks: list[str] = []  # noqa: RUF012  as Django has it; the faults are told here, each once
 
@@ -39,15 +41,22 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look at the clients. Raises CommandError where something is wrong."""
-        wrong = 0
-        for finding in self._findings(options):
-            wrong += finding.level == "bad" and finding.subject != "remedy"
-            style = getattr(self.style, _STYLES[finding.level])
-            where = f"{finding.client}: " if finding.client else ""
-            self.stdout.write(style(f"{finding.level:<4} {where}{finding.subject}: {finding.text}"))
+        # What is found is told here; without a handler, logging would put its warnings between the lines.
+        logger, silent = logging.getLogger("tokenvalet"), logging.NullHandler()
+        logger.addHandler(silent)
+        try:
+            wrong = sum(self._told(finding) for finding in self._findings(options))
+        finally:
+            logger.removeHandler(silent)
         if wrong:
             raise CommandError(f"{wrong} faults" if wrong > 1 else "one fault")
         self.stdout.write(self.style.SUCCESS("nothing is wrong"))
+
+    def _told(self, finding: Finding) -> bool:
+        style = getattr(self.style, _STYLES[finding.level])
+        where = f"{finding.client}: " if finding.client else ""
+        self.stdout.write(style(f"{finding.level:<4} {where}{finding.subject}: {finding.text}"))
+        return finding.level == "bad" and finding.subject != "remedy"
 
     def _findings(self, options: dict[str, Any]) -> Iterator[Finding]:
         try:
@@ -68,3 +77,5 @@ class Command(BaseCommand):
                 try_others=not options["no_trials"],
             )
             yield from checkup.findings()
+        if settings.store is not None:
+            yield from store_findings(settings.store, ask=not options["offline"])
