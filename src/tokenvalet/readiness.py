@@ -8,6 +8,7 @@ server said, is in the answer.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -55,10 +56,10 @@ class ClientReadiness:
     def as_dict(self) -> dict[str, Any]:
         """Return it as a JSON object, in whole seconds, without what there is nothing to say of."""
         told: dict[str, Any] = {"ready": self.ready, "state": self.state}
-        for name in ("expires_in", "retry_in"):
-            seconds = getattr(self, name)
-            if seconds is not None:
-                told[name] = int(seconds)
+        if self.expires_in is not None:
+            told["expires_in"] = math.floor(self.expires_in)
+        if self.retry_in is not None:
+            told["retry_in"] = math.ceil(self.retry_in)
         if self.code is not None:
             told["code"] = self.code
         return told

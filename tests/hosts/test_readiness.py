@@ -117,6 +117,13 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_a_token_is_never_said_to_live_longer_nor_a_server_to_be_left_alone_shorter() -> None:
+    one = ClientReadiness(client="m2m", ready=True, state="due", expires_in=9.9, code="token_refused", retry_in=0.2)
+    assert json.dumps(one.as_dict()) == (
+        '{"ready": true, "state": "due", "expires_in": 9, "retry_in": 1, "code": "token_refused"}'
+    )
+
+
 def test_only_looking_asks_for_nothing(auth: AuthorizationServer, valet: TokenValet, probe: Probe) -> None:
     (client,) = probe("m2m", ask=False).clients
     assert (client.ready, client.state) == (True, "idle")

@@ -11,7 +11,7 @@ from ..valet import TokenValet
 from .opening import missing
 
 try:
-    import fastapi  # noqa: F401  the rest is Starlette's, which is never there without it
+    from fastapi import Depends
     from starlette.requests import HTTPConnection
 except ModuleNotFoundError as error:
     raise missing(error, "fastapi") from None
@@ -24,8 +24,11 @@ Name = str | Callable[[HTTPConnection], str] | None
 
 
 def valet(connection: HTTPConnection) -> TokenValet:
-    """The valet of the application, as a dependency: ``Depends(valet)``."""
+    """The valet of the application, as a dependency: ``Depends(valet)``. Who overrides it overrides it for all clients."""
     return valet_of(connection)
+
+
+_VALET = Depends(valet)
 
 
 # Classes, and not functions within functions, so that two for one name are the same dependency, also to be overridden.
@@ -33,8 +36,8 @@ def valet(connection: HTTPConnection) -> TokenValet:
 class _AsyncClient:
     name: Name
 
-    async def __call__(self, connection: HTTPConnection) -> AsyncIterator[httpx2.AsyncClient]:
-        async with valet_of(connection).async_client(_named(self.name, connection)) as api:
+    async def __call__(self, connection: HTTPConnection, of: TokenValet = _VALET) -> AsyncIterator[httpx2.AsyncClient]:
+        async with of.async_client(_named(self.name, connection)) as api:
             yield api
 
 
@@ -42,12 +45,12 @@ class _AsyncClient:
 class _SyncClient:
     name: Name
 
-    def __call__(self, connection: HTTPConnection) -> Iterator[httpx2.Client]:
-        with valet_of(connection).client(_named(self.name, connection)) as api:
+    def __call__(self, connection: HTTPConnection, of: TokenValet = _VALET) -> Iterator[httpx2.Client]:
+        with of.client(_named(self.name, connection)) as api:
             yield api
 
 
-def client(name: Name = None) -> Callable[[HTTPConnection], AsyncIterator[httpx2.AsyncClient]]:
+def client(name: Name = None) -> Callable[..., AsyncIterator[httpx2.AsyncClient]]:
     """Return a dependency: an `httpx2.AsyncClient` whose requests carry the tokens of a client, closed after the request.
 
     Args:
@@ -57,7 +60,7 @@ def client(name: Name = None) -> Callable[[HTTPConnection], AsyncIterator[httpx2
     return _AsyncClient(name)
 
 
-def sync_client(name: Name = None) -> Callable[[HTTPConnection], Iterator[httpx2.Client]]:
+def sync_client(name: Name = None) -> Callable[..., Iterator[httpx2.Client]]:
     """Return a dependency for handlers without ``async``: an `httpx2.Client`. Otherwise as `client`."""
     return _SyncClient(name)
 
