@@ -1,5 +1,6 @@
 """A Flask service whose view calls a protected API through the client ``m2m``, and never sees a token."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, jsonify
@@ -10,9 +11,10 @@ from tokenvalet.hosts.flask import FlaskValet
 valet = FlaskValet()
 
 
-def create_app() -> Flask:
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config["TOKENVALET"] = "tokenvalet.toml"  # beside this file
+    app.config.from_mapping(config)
     valet.init_app(app)
     app.add_url_rule("/records", view_func=records)
     app.add_url_rule("/ready", view_func=valet.readiness())
