@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tokenvalet.core.signing import private_pem
 
 pytest_plugins = ["pytester"]
 
@@ -120,6 +123,43 @@ def test_a_conftest_sets_the_client_up_for_all(pytester: pytest.Pytester) -> Non
             assert tokenvalet_valet.token("m2m").scope == "a"
             tokenvalet_server.assert_token_requests(1, client_id="records-web")
         """,
+    )
+
+
+def test_a_client_of_any_method_with_a_secret_or_a_key_is_known_to_the_server(pytester: pytest.Pytester) -> None:
+    (pytester.path / "key.pem").write_bytes(private_pem(ec.generate_private_key(ec.SECP256R1())))
+    (pytester.path / "secret").write_text("of-a-file\n", encoding="utf-8")
+    for name in ("key.pem", "secret"):
+        (pytester.path / name).chmod(0o600)
+    run(
+        pytester,
+        """
+        import pytest
+        from pathlib import Path
+        from tokenvalet.core.signing import generate_es256
+
+        LONG = "a-secret-of-more-than-thirty-two-bytes"
+        PEM = Path(__file__).with_name("key.pem")
+        PASSED = {
+            "post": {"client_secret": "a", "auth_method": "client_secret_post"},
+            "jwt": {"client_secret": LONG, "auth_method": "client_secret_jwt"},
+            "callable": {"client_secret": lambda: "a"},
+            "file": {"client_secret_file": str(PEM.with_name("secret"))},
+            "raw": {"client_secret": "a:b%20", "basic_encoding": "raw"},
+            "key file": {"private_key_file": str(PEM), "key_id": "one"},
+            "key": {"private_key": PEM.read_text(), "assertion_audience": "https://aud.example", "assertion_lifetime": 300},
+            "signer": {"signer": generate_es256()},
+        }
+
+        @pytest.fixture(params=PASSED)
+        def tokenvalet_settings(request):
+            return {"name": "m2m", "client_id": "records-web", **PASSED[request.param]}
+
+        def test_it(tokenvalet_valet, tokenvalet_server):
+            assert tokenvalet_valet.token("m2m").token_type == "Bearer"
+            tokenvalet_server.assert_token_requests(1, client_id="records-web", outcome="issued")
+        """,
+        passed=8,
     )
 
 

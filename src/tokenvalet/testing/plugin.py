@@ -58,10 +58,16 @@ def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
     return marked
 
 
-def _of_the_extra(name: str) -> Any:
+def _settings(request: pytest.FixtureRequest, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `ClientConfig` for a test."""
+    every = {**settings, **_marked(request)}
+    return {name: value for name, value in every.items() if name not in ("name", "socket")}
+
+
+def _of_the_extra(name: str, module: str = "") -> Any:
     """Return a name of `tokenvalet.testing`, or end the test with a sentence where the extra is not installed."""
     try:
-        return getattr(importlib.import_module("tokenvalet.testing"), name)
+        return getattr(importlib.import_module(f"tokenvalet.testing.{module}".rstrip(".")), name)
     except ModuleNotFoundError as error:
         missing = error.name
         if missing is None or missing.partition(".")[0] not in ("joserfc", "starlette", "uvicorn"):
@@ -106,18 +112,14 @@ def tokenvalet_server(
     tokenvalet_socket: bool,
     tokenvalet_settings: dict[str, Any],
 ) -> Iterator[AuthorizationServer]:
-    """A strict authorization server, which knows the client of `tokenvalet_settings` and grants it what it asks for."""
+    """A strict authorization server, which knows the client of `tokenvalet_settings` and grants it what it asks for.
+
+    It knows its secret or its public key; a client with a certificate or with assertions of others is to be registered.
+    """
     server: AuthorizationServer = _of_the_extra("AuthorizationServer")(clock=tokenvalet_clock.time)
-    settings = {**tokenvalet_settings, **_marked(request)}
-    if settings.get("client_secret") is not None:
-        server.register(
-            _of_the_extra("RegisteredClient")(
-                client_id=settings["client_id"],
-                client_secret=settings["client_secret"],
-                auth_method=settings.get("auth_method", "client_secret_basic"),
-                scopes=None,
-            )
-        )
+    client = _of_the_extra("registered", "registration")(_settings(request, tokenvalet_settings))
+    if client is not None:
+        server.register(client)
     yield from _served(server, ISSUER, tokenvalet_network, tokenvalet_socket)
 
 
@@ -139,9 +141,8 @@ def tokenvalet_config(
     """The client of `tokenvalet_settings`, configured for both servers: what to make a valet of your own of."""
     from ..config import ClientConfig
 
-    settings = {**tokenvalet_settings, **_marked(request)}
-    settings.pop("socket", None)
-    name = settings.pop("name")
+    settings = _settings(request, tokenvalet_settings)
+    name = {**tokenvalet_settings, **_marked(request)}["name"]
     return {name: ClientConfig(**{"issuer": tokenvalet_server.issuer, "base_url": tokenvalet_api.origin, **settings})}
 
 
