@@ -51,6 +51,23 @@ def test_what_is_counted_is_what_happened() -> None:
         assert read("tokenvalet.renewals") == read("http.client.request.duration") == bench.count == 3
 
 
+def test_what_is_rare_and_alerted_on_is_shown_as_nought_before_it_happens() -> None:
+    # Prometheus' increase() does not see the one that a count begins with.
+    with Measured() as bench:
+        seen = bench.sdk.metrics()
+        assert sorted(seen["tokenvalet.endpoint.changes"], key=str) == [
+            ({"tokenvalet.client": "_OTHER"}, 0),
+            ({"tokenvalet.client": "m2m"}, 0),
+        ]
+        rejected = {"tokenvalet.client": "m2m", "tokenvalet.refused.by": "api", "error.type": "401"}
+        assert (rejected, 0) in seen["tokenvalet.refusals"]
+        tell(bench, "endpoint_changed")
+        tell(bench, "call_rejected")
+        seen = bench.sdk.metrics()
+        assert ({"tokenvalet.client": "m2m"}, 1) in seen["tokenvalet.endpoint.changes"]
+        assert (rejected, 1) in seen["tokenvalet.refusals"]
+
+
 def test_a_reading_changes_no_count() -> None:
     with Measured() as bench:
         bench.valet.token("m2m")

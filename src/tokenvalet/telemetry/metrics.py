@@ -25,6 +25,7 @@ __all__ = ["COUNTERS", "DURATIONS", "GAUGES", "OTHER", "OUTCOMES", "Listener", "
 OTHER = "_OTHER"  # as the semantic conventions call what is not told apart
 CLIENT, CAUSE, ERROR = "tokenvalet.client", "tokenvalet.cause", "error.type"
 OUTCOME = "tokenvalet.renewal.outcome"
+REJECTED = ("api", "401")
 
 
 class Described(NamedTuple):
@@ -114,11 +115,14 @@ class Metrics:
 
     def add(self, name: str, *values: Any) -> None:
         """Count one more."""
-        counts = self.counts[name]
-        count = counts.get(values)
+        count = self.counts[name].get(values)
         if count is None:
-            count = counts.setdefault(values, Count())
+            count = self.begin(name, *values)
         count.add()
+
+    def begin(self, name: str, *values: Any) -> Count:
+        """Show a count although nothing was counted yet. Returns it."""
+        return self.counts[name].setdefault(values, Count())
 
     def record(self, name: str, seconds: float, *values: Any) -> None:
         """Record what something took."""
@@ -171,6 +175,13 @@ class Listener:
         self._hits = metrics.counts["tokenvalet.cache.hits"]
         self._ends: dict[str, Moment] = {}
         self._ended = False
+        # Prometheus sees no increase in a count that begins with one: what is rare and to be alerted on begins with nought.
+        for client in (*names, OTHER):
+            metrics.begin("tokenvalet.endpoint.changes", client)
+            metrics.begin("tokenvalet.refusals", client, *REJECTED)
+        if self.has_store:
+            for trouble in ("away", "value_refused"):
+                metrics.begin("tokenvalet.store.troubles", trouble)
         metrics.listeners.add(self)
 
     def __call__(self, event: Event) -> None:
@@ -224,7 +235,7 @@ class Listener:
             case "call_refused":
                 metrics.add("tokenvalet.refusals", client, "tokenvalet", code)
             case "call_rejected":
-                metrics.add("tokenvalet.refusals", client, "api", "401")
+                metrics.add("tokenvalet.refusals", client, *REJECTED)
             case "endpoint_changed":
                 metrics.add("tokenvalet.endpoint.changes", client)
             case "store_away":
