@@ -15,13 +15,21 @@ from typing import Any
 import click
 import pytest
 import trustme
+from celery import Celery
 from cryptography import x509
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from flask import Flask
+from litestar import Litestar
 
 import tokenvalet
 from cli.command_line import run
 from tokenvalet import TokenValet, errors, testing
 from tokenvalet.cli.commands import commands
+from tokenvalet.hosts.celery import CeleryValet
+from tokenvalet.hosts.fastapi import lifespan
+from tokenvalet.hosts.flask import FlaskValet
+from tokenvalet.hosts.litestar import TokenValetPlugin
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -127,6 +135,27 @@ def test_every_example_of_the_migration_runs(
     assert auth.issued == 1
     assert [call.status for call in api.calls] in ([], [200])
     assert api.calls or names["headers"]["Authorization"] == f"Bearer {auth.issued_tokens[0]}"
+
+
+def test_the_callable_on_the_page_about_hosts_makes_a_valet_for_each_of_them(
+    here: Path, auth: AuthorizationServer
+) -> None:
+    (text,) = [one for one in blocks(DOCS / "how_to" / "hosts.md", "python") if "telemetry" in one]
+    names: dict[str, Any] = {}
+    exec(text, names)
+    opened = names["opened"]
+    for app in (FastAPI(lifespan=lifespan(opened)), Litestar(plugins=[TokenValetPlugin(opened)])):
+        with TestClient(app):  # type: ignore[arg-type]  # Litestar says it in other words
+            app.state.tokenvalet.token("m2m")
+    flask = Flask("records")
+    flask.config["TOKENVALET"] = opened
+    FlaskValet(flask)
+    with flask.extensions["tokenvalet"] as valet:
+        valet.token("m2m")
+    celery = CeleryValet(Celery("records"), opened)
+    celery.valet.token("m2m")
+    celery.close()
+    assert auth.issued == 4
 
 
 def test_the_service_of_the_tutorial_runs(here: Path, auth: AuthorizationServer, api: ProtectedApi) -> None:
