@@ -194,6 +194,27 @@ def test_options_and_a_valet_do_not_go_together(configuration: dict[str, Any]) -
             flask.FlaskValet(Flask("one"), 42)  # type: ignore[arg-type]
 
 
+async def made_later() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [(made_later, "returned a coroutine, not a TokenValet"), (lambda: None, "returned a NoneType, not a TokenValet")],
+    ids=["coroutine", "nothing"],
+)
+def test_a_host_does_not_start_with_what_is_no_valet(source: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text), TestClient(FastAPI(lifespan=fastapi.lifespan(source))):
+        pass
+
+
+def test_a_host_does_not_start_with_a_valet_that_another_start_has_closed(configuration: dict[str, Any]) -> None:
+    app = FastAPI(lifespan=fastapi.lifespan(TokenValet.from_dict(configuration)))
+    with TestClient(app):
+        pass
+    with pytest.raises(ValetClosedError), TestClient(app):
+        pass
+
+
 @pytest.mark.parametrize("name", ["celery", "django", "fastapi", "flask", "litestar", "starlette"])
 def test_a_framework_that_is_missing_is_named_with_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [one for one in sys.modules if one.startswith("tokenvalet.hosts")]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ def open_valet(source: Source, options: Mapping[str, Any], folder: str | os.Path
 
     Raises:
         ConfigurationError: with everything that is wrong.
+        ValetClosedError: the valet that was handed over is closed, such as by another host that it was handed to.
     """
     if isinstance(source, TokenValet) or callable(source):
         if options:
             given = ", ".join(sorted(options))
             raise ConfigurationError(f"{given}: give it to the valet that is handed over", code="unfit_host_option")
-        return source if isinstance(source, TokenValet) else source()
+        return _usable(source if isinstance(source, TokenValet) else source())
     if source is None:
         return TokenValet.from_env(**options)
     if isinstance(source, Mapping):
@@ -46,6 +47,17 @@ def open_valet(source: Source, options: Mapping[str, Any], folder: str | os.Path
         f"a valet comes from a path, a mapping, a callable or a TokenValet, not from a {type(source).__name__}",
         code="unfit_host_source",
     )
+
+
+def _usable(made: Any) -> TokenValet:
+    if not isinstance(made, TokenValet):
+        if isinstance(made, Coroutine):
+            made.close()  # which would warn that nobody awaits it
+        raise ConfigurationError(
+            f"what makes the valet returned a {type(made).__name__}, not a TokenValet", code="unfit_host_source"
+        )
+    made._check_open()
+    return made
 
 
 def probe_status(readiness: Readiness) -> int:
