@@ -12,15 +12,18 @@ from typing import Annotated, Any
 import httpx2
 import pytest
 from celery import Celery
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from flask import Flask
-from litestar import Litestar, get
+from litestar import Litestar, Response, get, websocket
+from litestar import WebSocket as LitestarSocket
+from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
+from litestar.response import Stream
 from litestar.testing import TestClient as LitestarClient
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 from tokenvalet import ConfigurationError, TokenValet, ValetClosedError
@@ -167,6 +170,63 @@ def test_the_plugin_of_litestar_gives_handlers_the_valet_and_closes_it(configura
         assert user.get("/").json() == 200
         assert not is_closed(seen[0])
     assert is_closed(seen[0])
+
+
+def test_a_client_of_litestar_serves_to_the_end_of_streams_and_background_tasks(configuration: dict[str, Any]) -> None:
+    done: list[int] = []
+
+    @get("/stream")
+    async def stream(m2m: NamedDependency[httpx2.AsyncClient]) -> Stream:
+        async def passed_on() -> AsyncIterator[bytes]:
+            async with m2m.stream("GET", "/echo") as answer:
+                async for chunk in answer.aiter_bytes():
+                    yield chunk
+
+        return Stream(passed_on())
+
+    @get("/later")
+    async def later(m2m: NamedDependency[httpx2.AsyncClient]) -> Response[None]:
+        async def call() -> None:
+            done.append((await m2m.get("/echo")).status_code)
+
+        return Response(None, background=BackgroundTask(call))
+
+    @websocket("/socket")
+    async def socket(socket: LitestarSocket[Any, Any, Any], m2m: NamedDependency[httpx2.AsyncClient]) -> None:
+        await socket.accept()
+        await socket.send_json((await m2m.get("/echo")).status_code)
+        await socket.close()
+
+    plugin = litestar.TokenValetPlugin(configuration, clients=["m2m"])
+    with LitestarClient(Litestar([stream, later, socket], plugins=[plugin])) as user:
+        assert user.get("/stream").json()["path"] == "/echo"
+        assert user.get("/later").status_code == 200
+        assert done == [200]
+        with user.websocket_connect("/socket") as connection:
+            assert connection.receive_json() == 200
+
+
+def test_a_client_of_fastapi_serves_to_the_end_of_streams_and_background_tasks(configuration: dict[str, Any]) -> None:
+    done: list[int] = []
+    app = FastAPI(lifespan=fastapi.lifespan(configuration))
+
+    @app.get("/stream")
+    async def stream(api: Annotated[httpx2.AsyncClient, Depends(fastapi.client("m2m"))]) -> StreamingResponse:
+        async def passed_on() -> AsyncIterator[bytes]:
+            async with api.stream("GET", "/echo") as answer:
+                async for chunk in answer.aiter_bytes():
+                    yield chunk
+
+        return StreamingResponse(passed_on())
+
+    @app.get("/later")
+    def later(api: Annotated[httpx2.Client, Depends(fastapi.sync_client("m2m"))], tasks: BackgroundTasks) -> None:
+        tasks.add_task(lambda: done.append(api.get("/echo").status_code))
+
+    with TestClient(app) as user:
+        assert user.get("/stream").json()["path"] == "/echo"
+        assert user.get("/later").status_code == 200
+        assert done == [200]
 
 
 def test_a_worker_of_another_application_makes_no_valet(configuration: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,17 +57,20 @@ class TokenValetPlugin(InitPlugin):
 
 
 def client(name: str | None = None) -> Provide:
-    """Return a dependency: an `httpx2.AsyncClient` whose requests carry the tokens of a client, closed after the request.
+    """Return a dependency: an `httpx2.AsyncClient` whose requests carry the tokens of a client.
+
+    It may be used to the end of a stream that the handler returns, and in background tasks; there is nothing to close, for
+    its connections are the valet's.
 
     Args:
         name: the client's name; may be left out where there is one only.
     """
 
-    async def provided(state: State) -> AsyncGenerator[httpx2.AsyncClient, None]:
-        async with _valet(state).async_client(name) as api:
-            yield api
+    # No generator: Litestar ends those with the handler, and so before the stream and the tasks that it returns.
+    def provided(state: State) -> httpx2.AsyncClient:
+        return _valet(state).async_client(name)
 
-    return Provide(provided)
+    return Provide(provided, sync_to_thread=False)
 
 
 def readiness(*names: str, path: str = "/ready", patience: float = PATIENCE_SECONDS) -> HTTPRouteHandler:
