@@ -99,7 +99,12 @@ class SharedConnector(aiohttp.BaseConnector):
 
     def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         pool = self._usual
-        if pool is not None and WAY.get() is None and AUTHORIZATION in req.headers and self._pools.enter(pool, None):
+        if (
+            pool is not None
+            and WAY.get() is None
+            and AUTHORIZATION in req.headers
+            and pool.enter(self._pools.monotonic(), None)
+        ):
             # Whoever retires the pool from now on closes it behind this call.
             return pool.transport.connector.connect(req, traces, timeout)
         return self._connect(req, traces, timeout)

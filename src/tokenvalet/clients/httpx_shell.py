@@ -19,9 +19,10 @@ from ..errors import TokenValetError, shown
 from ..named_client import NamedClient, Ticket
 from ..pending import Waiting
 from ..renewal import Renewer
+from ..tls import TlsIdentity
 from ..waiting import wait, wait_async
 from .admission import Customize, tell
-from .httpx_requests import Address, looks_of
+from .httpx_requests import Address, Field, looks_of
 from .leftovers import discard, discard_async, scrub
 from .pools import Pool, Pools
 from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Preparation, prepared
@@ -138,10 +139,14 @@ def _class_for(library: Any) -> Any:
                 token = self._renewer.get(ticket)
                 if isinstance(token, Waiting):
                     token = wait(token)
-            plain = Preparation(origin, fields, ticket, ticket.identity)
-            response = self._send(self._dressed(request, plain, token.authorization, None), plain)
+            extensions = {**request.extensions}
+            response = self._send(
+                self._dressed(request, fields, extensions, token.authorization, None), origin, ticket.identity, False
+            )
             if response.status_code < 300 and not self._observers.every_request:
                 return response
+            plain = Preparation(origin, fields, ticket, ticket.identity)
+            plain.extensions = extensions
             return self._converse(request, plain, ticket, token, response)
 
         def _call(self, request: Any) -> Any:
@@ -149,7 +154,7 @@ def _class_for(library: Any) -> Any:
             prepared = self._prepare(request)
             ticket = prepared.ticket
             if ticket is None:
-                return self._after(request, self._send(request, prepared))
+                return self._after(request, self._send(request, prepared.origin, prepared.identity, True))
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = wait(token)
@@ -170,7 +175,7 @@ def _class_for(library: Any) -> Any:
                                 tell(self._client, "call_retried", cause=step.reason)
                                 discard(response, prepared.extensions)
                             response = self._send(
-                                self._dressed(request, prepared, step.authorization, step.proof), prepared
+                                self._dressed_anew(request, prepared, step), prepared.origin, prepared.identity, False
                             )
                         sent = False
                         if self._observers.every_request:
@@ -201,10 +206,14 @@ def _class_for(library: Any) -> Any:
                 token = self._renewer.get(ticket)
                 if isinstance(token, Waiting):
                     token = await wait_async(token)
-            plain = Preparation(origin, fields, ticket, ticket.identity)
-            response = await self._send_async(self._dressed(request, plain, token.authorization, None), plain)
+            extensions = {**request.extensions}
+            response = await self._send_async(
+                self._dressed(request, fields, extensions, token.authorization, None), origin, ticket.identity, False
+            )
             if response.status_code < 300 and not self._observers.every_request:
                 return response
+            plain = Preparation(origin, fields, ticket, ticket.identity)
+            plain.extensions = extensions
             return await self._converse_async(request, plain, ticket, token, response)
 
         async def _call_async(self, request: Any) -> Any:
@@ -212,7 +221,8 @@ def _class_for(library: Any) -> Any:
             prepared = self._prepare(request)
             ticket = prepared.ticket
             if ticket is None:
-                return self._after(request, await self._send_async(request, prepared))
+                bare = await self._send_async(request, prepared.origin, prepared.identity, True)
+                return self._after(request, bare)
             token = self._renewer.get(ticket)
             if isinstance(token, Waiting):
                 token = await wait_async(token)
@@ -233,7 +243,7 @@ def _class_for(library: Any) -> Any:
                                 tell(self._client, "call_retried", cause=step.reason)
                                 await discard_async(response)
                             response = await self._send_async(
-                                self._dressed(request, prepared, step.authorization, step.proof), prepared
+                                self._dressed_anew(request, prepared, step), prepared.origin, prepared.identity, False
                             )
                         sent = False
                         if self._observers.every_request:
@@ -288,8 +298,19 @@ def _class_for(library: Any) -> Any:
                 self._home[looks.address(url)[:4]] = origin
             return decided
 
-        def _dressed(self, request: Any, prepared: Preparation, authorization: bytes, proof: bytes | None) -> Any:
-            fields = [*prepared.fields, (b"Authorization", b"authorization", authorization)]
+        def _dressed_anew(self, request: Any, prepared: Preparation, step: Send) -> Any:
+            prepared.extensions = {**request.extensions}
+            return self._dressed(request, prepared.fields, prepared.extensions, step.authorization, step.proof)
+
+        def _dressed(
+            self,
+            request: Any,
+            fields: list[Field],
+            extensions: dict[str, Any],
+            authorization: bytes,
+            proof: bytes | None,
+        ) -> Any:
+            fields = [*fields, (b"Authorization", b"authorization", authorization)]
             if proof is not None:
                 fields.append((b"DPoP", b"dpop", proof))
             # A shallow copy: the constructor would work out anew all that the caller's request has already.
@@ -300,14 +321,13 @@ def _class_for(library: Any) -> Any:
             else:
                 twin.__dict__.update(request.__dict__)
             twin.headers = looks.headers(fields)
-            twin.extensions = prepared.extensions = {**request.extensions}
+            twin.extensions = extensions
             return twin
 
-        def _send(self, request: Any, prepared: Preparation) -> Any:
+        def _send(self, request: Any, origin: Origin, identity: TlsIdentity | None, abroad: bool) -> Any:
             pool = None
             if self._inner is None:
-                abroad = prepared.ticket is None
-                pool = self._pools.sync_pool(prepared.origin, prepared.identity, abroad=abroad)
+                pool = self._pools.sync_pool(origin, identity, abroad=abroad)
             try:
                 response = (self._inner if pool is None else pool.transport).handle_request(request)
             except BaseException as error:
@@ -319,13 +339,12 @@ def _class_for(library: Any) -> Any:
             response.stream = SyncBody(response.stream, pool)
             return response
 
-        async def _send_async(self, request: Any, prepared: Preparation) -> Any:
+        async def _send_async(self, request: Any, origin: Origin, identity: TlsIdentity | None, abroad: bool) -> Any:
             pool = None
             if self._inner is None:
-                pool = self._pools.async_pool_at_hand(prepared.origin, prepared.identity)
+                pool = self._pools.async_pool_at_hand(origin, identity)
                 if pool is None:
-                    abroad = prepared.ticket is None
-                    pool = await self._pools.async_pool(prepared.origin, prepared.identity, abroad=abroad)
+                    pool = await self._pools.async_pool(origin, identity, abroad=abroad)
             try:
                 response = await (self._inner if pool is None else pool.transport).handle_async_request(request)
             except BaseException as error:

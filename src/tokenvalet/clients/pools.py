@@ -98,11 +98,15 @@ class Pool:
 
 
 class Pools:
-    """All pools of one client for one HTTP library (httpx2 or httpx)."""
+    """All pools of one client for one HTTP library.
+
+    Attributes:
+        monotonic: reads the clock that pools are held against, in seconds.
+    """
 
     def __init__(self, client: NamedClient, library: ModuleType) -> None:
         self._client = client
-        self._monotonic, _ = readers_of(client.around.clock)
+        self.monotonic, _ = readers_of(client.around.clock)
         self._library = library
         self._sync: dict[Way, Pool] = {}
         self._async: dict[tuple[Any, Way], Pool] = {}
@@ -126,7 +130,7 @@ class Pools:
         way = self._ways.get(origin) or self._way(origin, abroad)
         while True:
             pool = self._sync.get(way)
-            if pool is not None and pool.enter(self._monotonic(), identity):
+            if pool is not None and pool.enter(self.monotonic(), identity):
                 return pool
             if self._is_shared(identity):
                 self._replace_sync(way)
@@ -138,7 +142,7 @@ class Pools:
         way, loop = self._way(origin, abroad), running_loop()
         while True:
             pool = self._async.get((loop, way))
-            if pool is not None and pool.enter(self._monotonic(), identity):
+            if pool is not None and pool.enter(self.monotonic(), identity):
                 return pool
             if self._is_shared(identity):
                 await self._replace_async(loop, way)
@@ -149,11 +153,11 @@ class Pools:
         """Return the pool that `async_pool` would, if it is there by now, without an await; None: ask that."""
         way = self._ways.get(origin)
         pool = self._async.get((running_loop(), way)) if way is not None else None
-        return pool if pool is not None and pool.enter(self._monotonic(), identity) else None
+        return pool if pool is not None and pool.enter(self.monotonic(), identity) else None
 
     def enter(self, pool: Pool, identity: TlsIdentity | None) -> bool:
         """Count a call in on a pool that was had from here before, for the same origin, if it serves still."""
-        return pool.enter(self._monotonic(), identity)
+        return pool.enter(self.monotonic(), identity)
 
     def close(self) -> None:
         """Close the pools of threads, and have those of event loops closed on their loops.
@@ -206,7 +210,7 @@ class Pools:
     def _replace_sync(self, way: Way) -> None:
         with self._lock:
             old = self._sync.get(way)
-            if self._closed or (old is not None and old.serves(self._monotonic(), self._client.file_identity)):
+            if self._closed or (old is not None and old.serves(self.monotonic(), self._client.file_identity)):
                 return
             self._sync[way] = self._made(self._library.HTTPTransport, way, None)
         if old is not None and old.retire():
@@ -220,7 +224,7 @@ class Pools:
         with self._lock:
             self._forget_closed_loops()
             old = self._async.get((loop, way))
-            if self._closed or (old is not None and old.serves(self._monotonic(), self._client.file_identity)):
+            if self._closed or (old is not None and old.serves(self.monotonic(), self._client.file_identity)):
                 old = made
             else:
                 self._async[loop, way] = made
@@ -250,7 +254,7 @@ class Pools:
             transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url)
         else:
             transport = kind(verify=context, trust_env=False, proxy=url)
-        return pool_class(transport, identity, self._monotonic())
+        return pool_class(transport, identity, self.monotonic())
 
 
 def _close_on(loop: Any, pool: Pool) -> None:

@@ -14,7 +14,7 @@ from pyreqwest.exceptions import RedirectError
 from pyreqwest.http import Url
 
 from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
-from ..core.guard import Origin, origin_of
+from ..core.guard import Origin, origin_of, parse_origin
 from ..core.token import AccessToken
 from ..errors import ConfigurationError, TokenValetError, shown
 from ..named_client import NamedClient, Ticket
@@ -62,8 +62,8 @@ class Shell:
     """What all calls of one client have in common.
 
     Attributes:
-        homes: what addresses begin with that requests with a token were sent to over the connections at hand, with the
-            slash of their path; none where calls are more than plain.
+        homes: what addresses begin with, up to the first slash of their path, where tokens may go over the connections at
+            hand; none where calls are more than plain.
 
     Args:
         own: what to send with, in the place of the shared connections.
@@ -92,7 +92,9 @@ class Shell:
         self._is_plain = customize is None and client.credentials.proof_key is None
         # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
-        self.homes: tuple[str, ...] = ()
+        # Where the connections at hand lead to; others that they serve are added as they are met.
+        self._home = _first_home(client)
+        self.homes: tuple[str, ...] = (f"{self._home}/",) if self._is_plain and self._home in client.guard.home else ()
         self._usual: Pool | None = None
 
     @property
@@ -105,8 +107,7 @@ class Shell:
         pool = self._own or self._usual
         if pool is not None and (maker := pool.transport.native) is not None:
             return pool, maker
-        home = next(iter(self._client.guard.home), Origin("https", "", 443))
-        self._usual, maker = self._pool(_Way(home, self._client.file_identity, self._client.ticket()))
+        self._usual, maker = self._pool(_Way(self._home, self._client.file_identity, self._client.ticket()))
         return self._usual, maker
 
     def close(self) -> None:
@@ -302,6 +303,14 @@ class Shell:
     def _tell_sent(self, outgoing: Outgoing, response: Any) -> None:
         path = shown(outgoing.native.url.path, 128)
         tell(self._client, "call_sent", detail=f"{outgoing.native.method} {path} {response.status}")
+
+
+def _first_home(client: NamedClient) -> Origin:
+    """Return where most requests will go: the origin of the base URL, if a token may go there, or one of the others."""
+    homes = client.guard.home
+    if client.config.base_url is not None and (base := parse_origin(client.config.base_url)) in homes:
+        return base
+    return next(iter(homes), Origin("https", "", 443))
 
 
 class _Fields:
