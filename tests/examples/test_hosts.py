@@ -137,7 +137,7 @@ def test_the_command_of_django_explains_what_is_wrong(stage: Stage, tmp_path: Pa
     assert len(stage.auth.token_requests) == before
     unknown = manage(folder, "tokenvalet_check", "m3m", RECORDS_CLIENT_SECRET="not-the-secret")
     assert unknown.returncode == 1
-    assert "there is no client named 'm3m': there are m2m" in unknown.stderr
+    assert "there is no client named 'm3m'; did you mean 'm2m'?" in unknown.stderr
     without = manage(folder, "tokenvalet_check")
     assert without.returncode == 1
     assert "RECORDS_CLIENT_SECRET is not set" in without.stdout
