@@ -197,8 +197,9 @@ async def _serve() -> None:
 
 
 @contextlib.contextmanager
-def _server() -> Iterator[str]:
-    command = [sys.executable, "-c", "import asyncio, adapters; asyncio.run(adapters._serve())"]
+def _server(code: str = "import asyncio, adapters; asyncio.run(adapters._serve())") -> Iterator[str]:
+    """Run a server in a process of its own, which prints its port and ends with its standard input."""
+    command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=sys.path[0]
     ) as process:

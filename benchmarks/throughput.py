@@ -1,14 +1,18 @@
 """Calls a second, 64 at a time on one event loop: through tokenvalet with pyreqwest, beside httpx2 with a static header.
 
-Over real sockets, to the server of `adapters`, which answers at once, in turns of a few hundred calls within one run; the
-median of the ratios of neighbours counts. Beside httpx2 as it comes there is one that keeps all of its connections: by
+Over real sockets, to a server that answers at once, in turns of a few hundred calls within one run; the median of the ratios
+of neighbours counts. The server does nothing but receive and send, for it shares two cores with its client, and what it takes
+is missing to the fast ones most. Beside httpx2 as it comes there is one that keeps all of its connections: by
 default it keeps twenty, and closes the others behind every call. The bound is held against the faster of the two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import selectors
+import socket
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -31,7 +35,10 @@ AsyncCall = Callable[[], Awaitable[object]]
 
 def run() -> Iterator[Line]:
     """Yield the calls a second of each, and whether tokenvalet's are as many times httpx2's as they are to be."""
-    with adapters._server() as url, costs._valet({"allowed_origins": [url], "base_url": url}) as valet:
+    with (
+        adapters._server("import throughput; throughput._serve()") as url,
+        costs._valet({"allowed_origins": [url], "base_url": url}) as valet,
+    ):
         rates = asyncio.run(_rates(valet, url + adapters.PATH))
     ours = rates.pop("tokenvalet with pyreqwest")
     pyreqwest = rates.pop("pyreqwest, static header")
@@ -80,6 +87,29 @@ async def _rates(valet: TokenValet, url: str) -> dict[str, list[float]]:
                     rates[name].append(rate)
     await valet.aclose()
     return rates
+
+
+def _serve() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    waiting = selectors.DefaultSelector()
+    waiting.register(listener, selectors.EVENT_READ)
+    waiting.register(sys.stdin, selectors.EVENT_READ)
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj is sys.stdin:
+                return
+            if key.fileobj is listener:
+                waiting.register(listener.accept()[0], selectors.EVENT_READ)
+                continue
+            connection = key.fileobj
+            assert isinstance(connection, socket.socket)
+            if data := connection.recv(65536):
+                if data.endswith(b"\r\n\r\n"):
+                    connection.send(adapters._Answers.ANSWER)
+            else:
+                waiting.unregister(connection)
+                connection.close()
 
 
 async def _rate(call: AsyncCall, calls: int) -> float:

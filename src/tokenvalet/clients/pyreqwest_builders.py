@@ -15,7 +15,7 @@ from pyreqwest.multipart import FormBuilder
 from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
 
 from ..errors import OriginError
-from .pyreqwest_outgoing import Outgoing
+from .pyreqwest_outgoing import has_own
 from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
 from .pyreqwest_shell import Shell
 
@@ -94,21 +94,26 @@ class _Builder:
     # What most requests leave as it is on the client; each is made for one call, and costs what is written into it.
     is_plain = False
     is_special = False
-    is_once = False
-    has_headers = False
     raises: bool | None = None
     middlewares: tuple[Any, ...] = ()
-    _timeout: timedelta | None = None
+    time_limit: timedelta | None = None
+    _has_headers = False
 
     def __init__(self, settings: Settings, method: str, url: Url | str) -> None:
         self.settings = settings
         shell = settings.shell
-        self.pool, self._maker = shell.connections()
+        pool = shell.at_hand
+        maker = pool.transport.native if pool is not None else None
+        if maker is None:  # or another thread has replaced the pool
+            pool, maker = shell.connections()
+        self.pool: Any = pool
+        self.maker: Any = maker
         if not isinstance(url, str) or not url.startswith(shell.homes):
             url = settings.absolute(url)
-        if settings.is_plain and isinstance(url, str) and url.startswith(shell.homes):
+            self.is_plain = settings.is_plain and isinstance(url, str) and url.startswith(shell.homes)
+        elif settings.is_plain:
             self.is_plain = True
-        self._native = self._maker.request(method, url)
+        self._native = maker.request(method, url)
         if settings.timeout is not None:
             self.timeout(settings.timeout)
 
@@ -121,25 +126,25 @@ class _Builder:
     def header(self, key: str, value: str, *, is_sensitive: bool = False) -> Self:
         """Append a header."""
         self._native.header(key, value, is_sensitive=is_sensitive)
-        self.has_headers = True
+        self._has_headers = True
         return self
 
     def headers(self, headers: HeadersType) -> Self:
         """Merge several headers in."""
         self._native.headers(headers)
-        self.has_headers = True
+        self._has_headers = True
         return self
 
     def basic_auth(self, username: str, password: str | None) -> Self:
         """Set credentials of one's own: the client refuses to send them, for it sets the header itself."""
         self._native.basic_auth(username, password)
-        self.has_headers = True
+        self._has_headers = True
         return self
 
     def bearer_auth(self, token: str) -> Self:
         """Set a token of one's own: the client refuses to send it, for it sets the header itself."""
         self._native.bearer_auth(token)
-        self.has_headers = True
+        self._has_headers = True
         return self
 
     def body_bytes(self, body: bytes | bytearray | memoryview) -> Self:
@@ -160,7 +165,7 @@ class _Builder:
     def body_stream(self, stream: Stream) -> Self:
         """Set the body. It can be sent again if the stream has a ``__copy__`` of its own."""
         self._native.body_stream(stream)
-        self.is_once = True
+        self.is_plain = False
         return self
 
     def form(self, form: FormParams) -> Self:
@@ -173,7 +178,7 @@ class _Builder:
     def multipart(self, multipart: FormBuilder) -> Self:
         """Set the body and its type, to be sent as ``multipart/form-data``, once: pyreqwest copies no form."""
         self._native.multipart(multipart)
-        self.is_once = True
+        self.is_plain = False
         return self
 
     def query(self, query: QueryParams) -> Self:
@@ -184,7 +189,7 @@ class _Builder:
     def timeout(self, timeout: timedelta) -> Self:
         """Set the time limit of each sending, from connecting to the end of the answer."""
         self._native.timeout(timeout)
-        self._timeout = timeout
+        self.time_limit = timeout
         return self
 
     def extensions(self, extensions: ExtensionsType) -> Self:
@@ -199,7 +204,7 @@ class _Builder:
         self.is_special, self.is_plain = True, False
         return self
 
-    def built(self) -> Any:
+    def _built(self) -> Any:
         """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""
         native = self._native.build_streamed()
         if self.settings.headers is not None:
@@ -207,12 +212,9 @@ class _Builder:
             for name, value in self.settings.headers.items():
                 if name not in given:
                     native.headers.append(name, value)
+        if self._has_headers and has_own(native.headers):
+            self.is_plain = False
         return native
-
-    def outgoing(self, native: Any) -> Outgoing:
-        """Return this request of pyreqwest, to be sent; the builder holds on to no connections any more."""
-        maker, self._maker = self._maker, None
-        return Outgoing(native, self.pool, maker, self._timeout, is_special=self.is_special)
 
     def _with(self, middleware: Any) -> Self:
         self.middlewares = (*self.middlewares, middleware)
@@ -229,11 +231,11 @@ class ValetRequestBuilder(_Builder):
 
     def build(self) -> ValetRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetRequest(self)
+        return ValetRequest(self, self._built())
 
     def build_streamed(self) -> ValetStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetStreamRequest(self)
+        return ValetStreamRequest(self, self._built())
 
 
 class ValetSyncRequestBuilder(_Builder):
@@ -245,8 +247,8 @@ class ValetSyncRequestBuilder(_Builder):
 
     def build(self) -> ValetSyncRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetSyncRequest(self)
+        return ValetSyncRequest(self, self._built())
 
     def build_streamed(self) -> ValetSyncStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetSyncStreamRequest(self)
+        return ValetSyncStreamRequest(self, self._built())

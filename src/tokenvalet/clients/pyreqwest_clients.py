@@ -47,7 +47,9 @@ class _Client(Generic[Builder]):
 
     def get(self, url: Url | str) -> Builder:
         """As `request`, for a GET."""
-        return self._begin("GET", url)
+        if self._closed:
+            raise _closed()
+        return self._builder(self._settings, "GET", url)
 
     def post(self, url: Url | str) -> Builder:
         """As `request`, for a POST."""
@@ -71,7 +73,7 @@ class _Client(Generic[Builder]):
 
     def _begin(self, method: str, url: Url | str) -> Builder:
         if self._closed:
-            raise ClientClosedError("Client was closed", {"causes": None})
+            raise _closed()
         return self._builder(self._settings, method, url)
 
     def _close(self) -> None:
@@ -83,6 +85,10 @@ class _Client(Generic[Builder]):
 
     def __reduce__(self) -> Any:
         raise TypeError("a client of a valet is not pickled: ask the valet for one in the process that needs it")
+
+
+def _closed() -> ClientClosedError:
+    return ClientClosedError("Client was closed", {"causes": None})
 
 
 class ValetPyreqwestClient(_Client[ValetRequestBuilder]):

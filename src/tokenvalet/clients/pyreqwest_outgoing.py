@@ -115,7 +115,8 @@ def has_own(headers: Any) -> bool:
 def is_read(response: Any) -> bool:
     """Whether an answer is known to have been read to its end before it was handed over, as short ones are."""
     length = response.get_header("content-length")
-    return length is not None and length.isdecimal() and int(length) < BUFFER
+    # Four digits are fewer than the buffer has room for.
+    return length is not None and (len(length) <= 4 or int(length) < BUFFER)
 
 
 def leads_to(url: Url, response: Any) -> Url | None:

@@ -7,6 +7,7 @@ each, and is what a caller sees and sets; copies of it are sent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Protocol
 
 from pyreqwest.http import HeaderMap, Url
@@ -16,9 +17,8 @@ from pyreqwest.response import Response, SyncResponse
 from pyreqwest.types import ExtensionsType
 
 from .leftovers import scrub
-from .pools import Pool
-from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, has_own, is_read
-from .pyreqwest_shell import OWN_FRAMES, dress
+from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, is_read
+from .pyreqwest_shell import OWN_FRAMES
 from .pyreqwest_steps import Sent, run, run_async
 
 __all__ = ["ValetRequest", "ValetStreamRequest", "ValetSyncRequest", "ValetSyncStreamRequest"]
@@ -29,28 +29,21 @@ class Plan(Protocol):
 
     Attributes:
         pool: whose connections it was made for.
-        is_plain: whether it is nothing special, and goes where requests with a token have been sent to.
+        maker: the client of pyreqwest that it was made by; None once it is sent, so that no connections are held on to.
+        is_plain: whether it is nothing special, has a body that can be copied if any, and goes where a token may.
         is_special: whether there is something about it beyond method, address, headers and body.
-        is_once: whether its body may be one that cannot be copied.
         raises: whether an answer of 4xx or 5xx is an error; None: as on the client.
+        time_limit: of each sending.
     """
 
     settings: Any
-    pool: Pool
+    pool: Any
+    maker: Any
     is_plain: bool
     is_special: bool
-    is_once: bool
-    has_headers: bool
     raises: bool | None
     middlewares: tuple[Any, ...]
-
-    def built(self) -> Any:
-        """Return the request of pyreqwest."""
-        ...
-
-    def outgoing(self, native: Any) -> Outgoing:
-        """Return this request of pyreqwest, to be sent."""
-        ...
+    time_limit: timedelta | None
 
 
 def _handed_on(name: str, doc: str) -> Any:
@@ -68,9 +61,9 @@ def _handed_on(name: str, doc: str) -> Any:
 class _Request:
     __slots__ = ("_builder", "_native")
 
-    def __init__(self, builder: Plan) -> None:
+    def __init__(self, builder: Plan, native: Any) -> None:
         self._builder = builder
-        self._native = builder.built()  # None once it was sent, so that it holds on to no connections
+        self._native = native  # None once it was sent, so that it holds on to no connections
 
     method: str = _handed_on("method", "The HTTP method.")
     url: Url = _handed_on("url", "The address.")
@@ -103,7 +96,9 @@ class _Request:
         native, self._native = self._native, None
         if native is None:
             raise RuntimeError(ALREADY_SENT)
-        return self._builder.outgoing(native)
+        builder = self._builder
+        maker, builder.maker = builder.maker, None
+        return Outgoing(native, builder.pool, maker, builder.time_limit, is_special=builder.is_special)
 
     def _raises(self) -> bool:
         builder = self._builder
@@ -146,7 +141,6 @@ class _Async(_Request):
         except BaseException as error:
             if sent is not None:
                 await sent.end_async()
-            # What an error leads to holds on to no connections.
             del sent, outgoing
             scrub(error, OWN_FRAMES)
             raise
@@ -164,23 +158,27 @@ class ValetRequest(_Async):
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
-        if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
+        if token is None:
             del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
-        outgoing = self._gone()
+        maker, self._native, builder.maker = builder.maker, None, None
         twin = native.copy()
         try:
-            dress(twin, token.authorization, None)
+            twin.headers.append("Authorization", token.authorization.decode("ascii"), is_sensitive=True)
             response: Response = await twin.__aenter__()
-            if shell.is_settled(response):
+            if response.status < 300 and not shell.observers.every_request:
                 if not is_read(response):
                     await response.bytes()
                 return response
         except BaseException as error:
-            del twin, native, outgoing
+            # What an error leads to holds on to no connections.
+            del twin, native, maker
             scrub(error, OWN_FRAMES)
             raise
-        sent = Sent(twin, response)
+        outgoing, sent = (
+            Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False),
+            Sent(twin, response),
+        )
         del twin, response
         outgoing.token = token
         return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
@@ -236,7 +234,6 @@ class _Sync(_Request):
         except BaseException as error:
             if sent is not None:
                 sent.end()
-            # What an error leads to holds on to no connections.
             del sent, outgoing
             scrub(error, OWN_FRAMES)
             raise
@@ -254,23 +251,27 @@ class ValetSyncRequest(_Sync):
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
-        if token is None or builder.is_once or (builder.has_headers and has_own(native.headers)):
+        if token is None:
             del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
-        outgoing = self._gone()
+        maker, self._native, builder.maker = builder.maker, None, None
         twin = native.copy()
         try:
-            dress(twin, token.authorization, None)
+            twin.headers.append("Authorization", token.authorization.decode("ascii"), is_sensitive=True)
             response: SyncResponse = twin.__enter__()
-            if shell.is_settled(response):
+            if response.status < 300 and not shell.observers.every_request:
                 if not is_read(response):
                     response.bytes()
                 return response
         except BaseException as error:
-            del twin, native, outgoing
+            # What an error leads to holds on to no connections.
+            del twin, native, maker
             scrub(error, OWN_FRAMES)
             raise
-        sent = Sent(twin, response)
+        outgoing, sent = (
+            Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False),
+            Sent(twin, response),
+        )
         del twin, response
         outgoing.token = token
         return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]

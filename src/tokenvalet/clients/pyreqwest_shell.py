@@ -62,6 +62,8 @@ class Shell:
     """What all calls of one client have in common.
 
     Attributes:
+        at_hand: the pool that new requests are made for; None: ask `connections`.
+        observers: those of the valet.
         homes: what addresses begin with, up to the first slash of their path, where tokens may go over the connections at
             hand; none where calls are more than plain.
 
@@ -88,14 +90,14 @@ class Shell:
         self._max_redirects = max_redirects
         self._lasting = client.lasting_ticket()
         self._monotonic, _ = readers_of(client.around.clock)
-        self._observers = client.around.observers
+        self.observers = client.around.observers
         self._is_plain = customize is None and client.credentials.proof_key is None
         # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
         # Where the connections at hand lead to; others that they serve are added as they are met.
         self._home = _first_home(client)
         self.homes: tuple[str, ...] = (f"{self._home}/",) if self._is_plain and self._home in client.guard.home else ()
-        self._usual: Pool | None = None
+        self.at_hand: Pool | None = own
 
     @property
     def client(self) -> NamedClient:
@@ -103,12 +105,9 @@ class Shell:
         return self._client
 
     def connections(self) -> tuple[Pool, Any]:
-        """Return the pool that the next request is most likely to be sent over, and its client of pyreqwest."""
-        pool = self._own or self._usual
-        if pool is not None and (maker := pool.transport.native) is not None:
-            return pool, maker
-        self._usual, maker = self._pool(_Way(self._home, self._client.file_identity, self._client.ticket()))
-        return self._usual, maker
+        """Return the pool that new requests are made for, and its client of pyreqwest."""
+        self.at_hand, maker = self._pool(_Way(self._home, self._client.file_identity, self._client.ticket()))
+        return self.at_hand, maker
 
     def close(self) -> None:
         """Let go of connections of the caller's own; the shared ones belong to the valet."""
@@ -118,13 +117,9 @@ class Shell:
     def fresh(self, pool: Pool) -> AccessToken | None:
         """Return a Bearer token that is at hand, if a request to one of `homes` may be sent over this pool. Else None."""
         ticket = self._lasting or self._client.ticket()
-        if self._observers.every_call or not pool.enter(self._monotonic(), ticket.identity):
+        if self.observers.every_call or not pool.enter(self._monotonic(), ticket.identity):
             return None
         return self._renewer.fresh(ticket)
-
-    def is_settled(self, response: Any) -> bool:
-        """Whether the answer to a request with such a token is the caller's, without more ado."""
-        return response.status < 300 and not self._observers.every_request
 
     def calls(self, outgoing: Outgoing, sent: Sent | None = None) -> Flow:
         """Go through all hops of a call; `sent` is the first step of the first one, if that was taken by now."""
@@ -171,7 +166,7 @@ class Shell:
                         sent = yield from self._sends(outgoing, way, step.authorization, step.proof)
                     is_first = False
                     assert sent is not None
-                    if self._observers.every_request:
+                    if self.observers.every_request:
                         self._tell_sent(outgoing, sent.response)
                     step = flow.send(Answer(sent.response.status, _Fields(sent.response)))
                 else:
@@ -270,12 +265,12 @@ class Shell:
         former = outgoing.pool
         if pool is former:
             url = outgoing.native.url
-            if self._is_plain and pool in (self._usual, self._own) and (url.scheme, url.authority) in self._origins:
+            if self._is_plain and pool is self.at_hand and (url.scheme, url.authority) in self._origins:
                 home = f"{url.scheme}://{url.authority}/"
                 self.homes = self.homes if home in self.homes else (*self.homes, home)
             return
-        if former is self._usual and not self._pools.enter(former, self._client.file_identity):
-            self._usual = None  # too old, and those to come are not made for it
+        if former is self.at_hand and not self._pools.enter(former, self._client.file_identity):
+            self.at_hand = None  # too old, and those to come are not made for it
         is_lost = former.transport.is_left_behind or (way.identity is not None and former.identity is not way.identity)
         if not outgoing.move_to(pool, maker) and is_lost:
             raise ConfigurationError(
