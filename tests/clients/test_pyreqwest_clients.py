@@ -120,6 +120,20 @@ def test_a_request_is_sent_once_and_a_closed_client_sends_none(make_valet: Any, 
     assert [(call.path, fields(call.headers, "x-own")) for call in api.calls] == [("/echo/other", ["kept"])]
 
 
+def test_a_request_that_was_built_before_its_client_was_closed_is_sent_over_shared_connections_only(
+    make_valet: Any, api: ProtectedApi
+) -> None:
+    valet = make_valet()
+    shared, own = valet.pyreqwest_sync_client(), valet.pyreqwest_sync_client(builder=SyncClientBuilder())
+    early = [one.get("/echo").build() for one in (shared, own)]
+    for one in (shared, own):
+        one.close()
+    assert early[0].send().status == 200
+    with pytest.raises(ClientClosedError):
+        early[1].send()
+    assert len(api.calls) == 1
+
+
 @pytest.mark.standards("S-071", "S-098")
 def test_a_header_of_the_token_is_refused_wherever_it_is_set(make_valet: Any, api: ProtectedApi) -> None:
     client = make_valet().pyreqwest_sync_client()

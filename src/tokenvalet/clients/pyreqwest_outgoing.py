@@ -15,9 +15,8 @@ from .pools import Pool
 __all__ = ["ALREADY_SENT", "Outgoing", "following", "has_own", "is_read", "keeps_body", "leads_to"]
 
 ALREADY_SENT = "Request was already sent"  # as pyreqwest says it
-BUFFER = (
-    RequestBuilder.default_streamed_read_buffer_limit()
-)  # bytes of an answer that are read before it is handed over
+# How many bytes of an answer are read before it is handed over.
+BUFFER = RequestBuilder.default_streamed_read_buffer_limit()
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What describes a body, and what belongs to one origin.
 OF_A_BODY = (

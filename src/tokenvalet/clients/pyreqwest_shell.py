@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from pyreqwest.exceptions import RedirectError
+from pyreqwest.exceptions import ClientClosedError, RedirectError
 from pyreqwest.http import Url
 
 from ..core.call import Answer, Hop, NeedToken, Rejected, Send, api_call
@@ -280,14 +280,15 @@ class Shell:
             )
 
     def _pool(self, way: _Way) -> tuple[Pool, Any]:
-        while True:
-            pool = self._own
-            if pool is None:
-                pool = self._pools.sync_pool(way.origin, way.identity, abroad=way.ticket is None)
-            elif pool.transport.is_left_behind:
+        if self._own is not None:
+            if self._own.transport.is_left_behind:
                 raise forked(self._client)
-            maker = pool.transport.native
-            if maker is not None:
+            if self._own.transport.native is None:
+                raise ClientClosedError("Client was closed", {"causes": None})
+            return self._own, self._own.transport.native
+        while True:
+            pool = self._pools.sync_pool(way.origin, way.identity, abroad=way.ticket is None)
+            if (maker := pool.transport.native) is not None:  # as it is when another thread has replaced the pool
                 return pool, maker
 
     def _after(self, sent: Sent) -> Sent:
