@@ -156,12 +156,17 @@ def test_a_stream_is_not_made_again_and_the_next_one_has_a_new_token(
     valet = make_valet()
     valet.token("m2m")
     api.auth.revoke_all()
-    with pytest.raises(grpc.RpcError) as raised:
-        call(valet, api.target, kind)
-    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    code, attempts = grpc.StatusCode.INTERNAL, 0
+    # Which gRPC says by itself where the API has answered before all messages of a stream were sent.
+    while code is grpc.StatusCode.INTERNAL and attempts < 10:
+        attempts += 1
+        with pytest.raises(grpc.RpcError) as raised:
+            call(valet, api.target, kind)
+        code = raised.value.code()
+    assert code is grpc.StatusCode.UNAUTHENTICATED
     until(lambda: api.auth.issued == 2)
     assert call(valet, api.target, kind) == ECHOED[kind]
-    assert [one.let_in for one in api.seen] == [False, True]
+    assert [one.let_in for one in api.seen] == [False] * attempts + [True]
 
 
 def test_an_api_that_rejects_every_token_costs_one_renewal(call: Any, make_valet: Any, api: GrpcApi) -> None:
