@@ -146,6 +146,7 @@ class AiohttpDriver:
 
     name = "aiohttp"
     one_pool = False
+    opens_ahead = False
     unreadable: tuple[type[Exception], ...] = (
         aiohttp.InvalidURL,
         aiohttp.NonHttpUrlClientError,

@@ -30,6 +30,7 @@ __all__ = [
     "Kind",
     "Opened",
     "Session",
+    "about",
 ]
 
 Kind = Literal[
@@ -94,6 +95,11 @@ class Answer:
         return json.loads(self.body)
 
 
+def about(driver: Driver, connections: int) -> range:
+    """Return how many connections may be counted with a driver where so many are needed."""
+    return range(connections, connections + (3 if driver.opens_ahead else 1))
+
+
 class Opened(Protocol):
     """A response of which the body has not been read."""
 
@@ -136,6 +142,8 @@ class Driver(Protocol):
     name: str
     one_pool: bool
     """Whether threads and event loops all share one pool, instead of each loop having one."""
+    opens_ahead: bool
+    """Whether it may open a connection while another is given back, which is there first; and keep both."""
     unreadable: tuple[type[Exception], ...]
     """What the library raises for an address that it does not understand."""
     failures: tuple[type[Exception], ...]

@@ -262,6 +262,7 @@ class HttpxDriver:
         self.library: Any = library
         self.loop = loop
         self.one_pool = loop is None
+        self.opens_ahead = False
         self.unreadable: tuple[type[Exception], ...] = (self.library.InvalidURL, self.library.UnsupportedProtocol)
         self.loggers: tuple[str, ...] = (library.__name__, library.__name__.replace("httpx", "httpcore"))
         self.loggers_of_http2: tuple[str, ...] = ("hpack.hpack", "hpack.table")

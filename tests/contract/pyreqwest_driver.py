@@ -241,6 +241,7 @@ class PyreqwestDriver:
 
     name = "pyreqwest"
     one_pool = True
+    opens_ahead = True
     unreadable: tuple[type[Exception], ...] = (ValueError, BuilderError, RedirectError)
     failures: tuple[type[Exception], ...] = (TransportError, RequestError)
     loggers: tuple[str, ...] = ()
@@ -279,6 +280,7 @@ class PyreqwestAsyncioDriver:
 
     name = "pyreqwest-asyncio"
     one_pool = True
+    opens_ahead = True
     unreadable = PyreqwestDriver.unreadable
     failures: tuple[type[Exception], ...] = (*PyreqwestDriver.failures, TimeoutError)
     loggers: tuple[str, ...] = ()

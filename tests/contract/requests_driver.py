@@ -112,6 +112,7 @@ class RequestsDriver:
 
     name = "requests"
     one_pool = True
+    opens_ahead = False
     # Some it takes for another path of the same host.
     unreadable: tuple[type[Exception], ...] = (ValueError, requests.TooManyRedirects)
     failures: tuple[type[Exception], ...] = (

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from contract.conftest import CLIENT_ID, Opener, registered
+from contract.drivers import about
 from contract.servers import Watched, until
 from tokenvalet import TokenValet
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
@@ -137,11 +138,13 @@ def test_the_next_call_goes_over_a_new_connection_with_the_new_certificate_and_a
     session = open_pooled.on(valet_at(place, open_pooled, dpop=dpop))
     for _ in range(2):
         session.get(place.api.origin + "/echo")
-    assert (place.thumbprints(), len(place.connections)) == ([old, old], 1)
+    assert place.thumbprints() == [old, old]
+    assert len(place.connections) in about(open_pooled.driver, 1)
     place.put(pair[1])
     for _ in range(2):
         session.get(place.api.origin + "/echo")
-    assert (place.thumbprints(), len(place.connections)) == ([old, old, new, new], 2)
+    assert place.thumbprints() == [old, old, new, new]
+    assert len(place.connections) in about(open_pooled.driver, 2)
     assert len(place.auth.token_requests) == 2
 
 
@@ -161,7 +164,8 @@ def test_a_call_that_waits_for_a_token_is_sent_with_the_certificate_that_its_tok
     assert sorted(str(one) for one in place.thumbprints()) == sorted([old, new])
     session.get(place.api.origin + "/echo")
     assert place.thumbprints()[-1] == new
-    assert (len(place.auth.token_requests), len(place.connections)) == (2, 2)
+    assert len(place.auth.token_requests) == 2
+    assert len(place.connections) in about(open_pooled.driver, 2)
 
 
 def test_an_answer_that_is_being_read_is_read_to_its_end_on_the_old_connection(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from contract.conftest import Opener
+from contract.drivers import about
 from contract.servers import Recorder
 from support.raw_server import RawServer
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
@@ -52,7 +53,8 @@ def test_a_token_goes_through_a_proxy_and_is_not_shown_to_it(
     session = open_pooled(secure_api.origin, dpop=dpop, settings={"proxy": url})
     for _ in range(2):
         assert session.get(secure_api.origin + "/echo").status == 200
-    [connect] = proxy.requests
+    connect = proxy.requests[0]
+    assert len(proxy.requests) in about(open_pooled.driver, 1)
     assert connect.startswith(b"CONNECT " + secure_api.origin.removeprefix("https://").encode())
     assert b"proxy-authorization: basic" in connect.lower()
     assert b"\r\nauthorization:" not in connect.lower()
@@ -69,9 +71,9 @@ def test_of_several_origins_each_is_reached_in_its_own_way(
     assert session.get(second_api.origin + "/echo").status == 200
     assert proxy.requests == []
     assert session.get(secure_api.origin + "/echo").status == 200
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) in about(open_pooled.driver, 1)
     assert session.get(f"{secure_api.origin}/redirect?to={second_api.origin}/echo").status == 200
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) in about(open_pooled.driver, 1)
     assert (len(second_api.calls), len(secure_api.calls)) == (2, 2)
 
 
@@ -98,9 +100,10 @@ def test_the_proxies_of_the_environment_are_used_when_they_are_asked_for(
         monkeypatch.setenv(name, "")
     session = open_pooled(secure_api.origin, settings={"proxy": "environment"})
     assert session.get(secure_api.origin + "/echo").status == 200
-    assert (len(proxy.requests), foreign.requests) == (1, [])
+    assert len(proxy.requests) in about(open_pooled.driver, 1)
+    assert foreign.requests == []
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     session = open_pooled(secure_api.origin, settings={"proxy": "environment"})
     assert session.get(secure_api.origin + "/echo").status == 200
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) in about(open_pooled.driver, 1)
