@@ -92,7 +92,8 @@ class ValetMiddleware:
         origin = self._home.get((url.scheme, url.raw_authority)) if self._is_plain else None
         if origin is None or AUTHORIZATION in headers or DPOP in headers:
             return await self._call(request, handler)
-        if request.ssl is not True or request.proxy is not None or not (self._is_ready or self._is_foreign(request)):
+        # `ssl`, in one step less.
+        if request._ssl is not True or request.proxy is not None or not (self._is_ready or self._is_foreign(request)):
             return await self._call(request, handler)
         ticket = self._lasting or self._client.ticket()
         token: Any = self._renewer.fresh(ticket)
