@@ -218,6 +218,14 @@ def test_only_the_licences_of_the_list_are_allowed(metadata: list[str], allowed:
     assert (audit.check_licences(needs("one"), ADVISORIES, found.get) == []) is allowed
 
 
+def test_a_licence_that_was_read_counts_where_the_metadata_state_none(tmp_path: Path) -> None:
+    found = {"one": package(tmp_path, "one")}
+    assert "'not stated'" in audit.check_licences(needs("one"), ADVISORIES, found.get)[0]
+    for said, faults in (("MIT", 0), ("LGPL-3.0-only", 1)):
+        advisories = {**ADVISORIES, "licences": {**ADVISORIES["licences"], "read": {"one": said}}}
+        assert len(audit.check_licences(needs("one"), advisories, found.get)) == faults
+
+
 def test_the_licence_of_a_package_that_others_bring_counts_and_that_of_a_development_tool_does_not(
     tmp_path: Path,
 ) -> None:
