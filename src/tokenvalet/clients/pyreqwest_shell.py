@@ -29,7 +29,7 @@ from .pyreqwest_connections import forked
 from .pyreqwest_outgoing import Outgoing, following, keeps_body, leads_to
 from .pyreqwest_steps import Flow, ForAnswer, ForEnd, ForToken, Sent
 
-__all__ = ["OWN_FRAMES", "Shell", "dress"]
+__all__ = ["OWN_FRAMES", "Shell"]
 
 EXTENSION = "tokenvalet"
 ERROR = "tokenvalet.error"
@@ -184,7 +184,7 @@ class Shell:
         self._bring(outgoing, way)
         native = outgoing.take()
         if authorization is not None:
-            dress(native, authorization, proof)
+            _dress(native, authorization, proof)
         try:
             response = yield ForAnswer(native)
         except BaseException as error:
@@ -325,7 +325,7 @@ class _Fields:
         return found
 
 
-def dress(native: Any, authorization: bytes, proof: bytes | None) -> None:
+def _dress(native: Any, authorization: bytes, proof: bytes | None) -> None:
     """Set the headers of the token; sensitive: shown by no repr, and entered into no table of HTTP/2 (RFC 7541 §7.1.3)."""
     headers = native.headers
     headers.append("Authorization", authorization.decode("ascii"), is_sensitive=True)
