@@ -8,7 +8,7 @@ waits; every decision is in `core.call`, and in `preparation`.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
+from asyncio import _get_running_loop
 from types import ModuleType
 from typing import Any
 
@@ -22,10 +22,11 @@ from ..renewal import Renewer
 from ..tls import TlsIdentity
 from ..waiting import wait, wait_async
 from .admission import Customize, tell
+from .httpx_bodies import bodies_of
 from .httpx_requests import Address, Field, looks_of
 from .leftovers import discard, discard_async, scrub
-from .pools import Pool, Pools
-from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Preparation, prepared
+from .pools import Pools
+from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Home, Preparation, prepared
 
 __all__ = ["transport_for"]
 
@@ -57,51 +58,8 @@ def _transport_class(library: ModuleType) -> Any:
 
 def _class_for(library: Any) -> Any:
     looks, new_request = looks_of(library), library.Request.__new__
-
-    class SyncBody(library.SyncByteStream):  # type: ignore[misc]
-        """The body of a response; counts its call out of the pool, if it is on one, when it is closed."""
-
-        def __init__(self, body: Any, pool: Pool | None) -> None:
-            self._body = body
-            self._pool = pool
-
-        def __iter__(self) -> Iterator[bytes]:
-            try:
-                yield from self._body
-            except Exception as error:
-                scrub(error)
-                raise
-
-        def close(self) -> None:
-            pool, self._pool = self._pool, None
-            try:
-                self._body.close()
-            finally:
-                if pool is not None and pool.leave():
-                    pool.transport.close()
-
-    class AsyncBody(library.AsyncByteStream):  # type: ignore[misc]
-        """The body of a response; counts its call out of the pool, if it is on one, when it is closed."""
-
-        def __init__(self, body: Any, pool: Pool | None) -> None:
-            self._body = body
-            self._pool = pool
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            try:
-                async for part in self._body:
-                    yield part
-            except Exception as error:
-                scrub(error)
-                raise
-
-        async def aclose(self) -> None:
-            pool, self._pool = self._pool, None
-            try:
-                await self._body.aclose()
-            finally:
-                if pool is not None and pool.leave():
-                    await pool.aclose()
+    SyncBody, AsyncBody = bodies_of(library)
+    new_body = object.__new__
 
     class ValetTransport(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc]
         """A transport, sync and async, whose every request carries a token, to the allowed origins and nowhere else."""
@@ -117,8 +75,9 @@ def _class_for(library: Any) -> Any:
             self._observers = client.around.observers
             self._lasting = client.lasting_ticket()
             self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
+            self._monotonic = pools.monotonic
             # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
-            self._home: dict[Address, Origin] = {}
+            self._homes: dict[Address, Home] = {}
 
         def __repr__(self) -> str:
             return f"<ValetTransport of client {self._client.name!r}>"
@@ -126,8 +85,8 @@ def _class_for(library: Any) -> Any:
         def handle_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
-            origin = self._home.get(looks.address(request.url)[:4])
-            if origin is None or EXTENSION in request.extensions:
+            home = self._homes.get(looks.address(request.url)[:4])
+            if home is None or EXTENSION in request.extensions:
                 return self._call(request)
             fields = [*looks.fields(request.headers)]
             for _, name, _ in fields:
@@ -139,13 +98,31 @@ def _class_for(library: Any) -> Any:
                 token = self._renewer.get(ticket)
                 if isinstance(token, Waiting):
                     token = wait(token)
-            extensions = {**request.extensions}
-            response = self._send(
-                self._dressed(request, fields, extensions, token.authorization, None), origin, ticket.identity, False
-            )
+            pool = home.pool
+            if pool is None or not pool.enter(self._monotonic(), ticket.identity):
+                pool = home.pool = self._pools.sync_pool(home.origin, ticket.identity, abroad=False)
+            # As `_dressed` and `_send`, in fewer steps.
+            twin = new_request(type(request))
+            twin.method, twin.url, twin.stream = request.method, request.url, request.stream
+            twin.extensions = extensions = {**request.extensions}
+            fields.append((b"Authorization", b"authorization", token.authorization))
+            twin.headers = looks.headers(fields)
+            try:
+                response = pool.transport.handle_request(twin)
+            except BaseException as error:
+                del twin, fields
+                if pool.leave():
+                    pool.transport.close()
+                scrub(error)
+                raise
+            body = new_body(SyncBody)
+            body.inner, body.pool = response.stream, pool
+            response.stream = body
             if response.status_code < 300 and not self._observers.every_request:
                 return response
-            plain = Preparation(origin, fields, ticket, ticket.identity)
+            del twin
+            fields = fields[:-1]
+            plain = Preparation(home.origin, fields, ticket, ticket.identity)
             plain.extensions = extensions
             return self._converse(request, plain, ticket, token, response)
 
@@ -193,8 +170,8 @@ def _class_for(library: Any) -> Any:
         async def handle_async_request(self, request: Any) -> Any:
             """Send one request, with a token where it belongs. Raises TokenValetError where it cannot be had."""
             # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
-            origin = self._home.get(looks.address(request.url)[:4])
-            if origin is None or EXTENSION in request.extensions:
+            home = self._homes.get(looks.address(request.url)[:4])
+            if home is None or EXTENSION in request.extensions:
                 return await self._call_async(request)
             fields = [*looks.fields(request.headers)]
             for _, name, _ in fields:
@@ -206,13 +183,34 @@ def _class_for(library: Any) -> Any:
                 token = self._renewer.get(ticket)
                 if isinstance(token, Waiting):
                     token = await wait_async(token)
-            extensions = {**request.extensions}
-            response = await self._send_async(
-                self._dressed(request, fields, extensions, token.authorization, None), origin, ticket.identity, False
-            )
+            of, pool = home.on_loop
+            loop = _get_running_loop()  # None on trio
+            if loop is None or of is not loop or not pool.enter(self._monotonic(), ticket.identity):
+                pool = await self._pools.async_pool(home.origin, ticket.identity, abroad=False)
+                if loop is not None:
+                    home.on_loop = loop, pool
+            # As `_dressed` and `_send`, in fewer steps.
+            twin = new_request(type(request))
+            twin.method, twin.url, twin.stream = request.method, request.url, request.stream
+            twin.extensions = extensions = {**request.extensions}
+            fields.append((b"Authorization", b"authorization", token.authorization))
+            twin.headers = looks.headers(fields)
+            try:
+                response = await pool.transport.handle_async_request(twin)
+            except BaseException as error:
+                del twin, fields
+                if pool.leave():
+                    await pool.aclose()
+                scrub(error)
+                raise
+            body = new_body(AsyncBody)
+            body.inner, body.pool = response.stream, pool
+            response.stream = body
             if response.status_code < 300 and not self._observers.every_request:
                 return response
-            plain = Preparation(origin, fields, ticket, ticket.identity)
+            del twin
+            fields = fields[:-1]
+            plain = Preparation(home.origin, fields, ticket, ticket.identity)
             plain.extensions = extensions
             return await self._converse_async(request, plain, ticket, token, response)
 
@@ -295,7 +293,7 @@ def _class_for(library: Any) -> Any:
                 tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
             if self._is_plain and decided.ticket is not None:
-                self._home[looks.address(url)[:4]] = origin
+                self._homes[looks.address(url)[:4]] = Home(origin)
             return decided
 
         def _dressed_anew(self, request: Any, prepared: Preparation, step: Send) -> Any:
@@ -336,15 +334,15 @@ def _class_for(library: Any) -> Any:
                     pool.transport.close()
                 scrub(error)
                 raise
-            response.stream = SyncBody(response.stream, pool)
+            body = new_body(SyncBody)
+            body.inner, body.pool = response.stream, pool
+            response.stream = body
             return response
 
         async def _send_async(self, request: Any, origin: Origin, identity: TlsIdentity | None, abroad: bool) -> Any:
             pool = None
             if self._inner is None:
-                pool = self._pools.async_pool_at_hand(origin, identity)
-                if pool is None:
-                    pool = await self._pools.async_pool(origin, identity, abroad=abroad)
+                pool = await self._pools.async_pool(origin, identity, abroad=abroad)
             try:
                 response = await (self._inner if pool is None else pool.transport).handle_async_request(request)
             except BaseException as error:
@@ -353,7 +351,9 @@ def _class_for(library: Any) -> Any:
                     await pool.aclose()
                 scrub(error)
                 raise
-            response.stream = AsyncBody(response.stream, pool)
+            body = new_body(AsyncBody)
+            body.inner, body.pool = response.stream, pool
+            response.stream = body
             return response
 
         def _settle(self, ticket: Ticket, step: NeedToken | Rejected, response: Any) -> AccessToken | None:

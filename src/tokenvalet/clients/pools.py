@@ -83,6 +83,10 @@ class Pool:
             self._ended = not self._calls.copy()
             return self._ended
 
+    def leave_behind(self) -> None:
+        """Have it neither entered nor closed any more: its connections belong to the process that this one is a fork of."""
+        self._retired = self._ended = True
+
     def for_one_call(self) -> Pool:
         """Return this pool with a call counted in, and closed to all others."""
         self._calls.append(None)
@@ -149,12 +153,6 @@ class Pools:
             else:
                 return self._made(self._library.AsyncHTTPTransport, way, identity).for_one_call()
 
-    def async_pool_at_hand(self, origin: Origin, identity: TlsIdentity | None) -> Pool | None:
-        """Return the pool that `async_pool` would, if it is there by now, without an await; None: ask that."""
-        way = self._ways.get(origin)
-        pool = self._async.get((running_loop(), way)) if way is not None else None
-        return pool if pool is not None and pool.enter(self.monotonic(), identity) else None
-
     def enter(self, pool: Pool, identity: TlsIdentity | None) -> bool:
         """Count a call in on a pool that was had from here before, for the same origin, if it serves still."""
         return pool.enter(self.monotonic(), identity)
@@ -190,7 +188,9 @@ class Pools:
     def after_fork(self) -> None:
         """Begin anew in a forked child. The parent's connections are kept from being collected, and not touched."""
         self._lock = threading.Lock()
-        self._left_behind += [*self._sync.values(), *self._async.values()]
+        for pool in (*self._sync.values(), *self._async.values()):
+            pool.leave_behind()
+            self._left_behind.append(pool)
         self._sync, self._async = {}, {}
 
     def _way(self, origin: Origin, abroad: bool) -> Way:
