@@ -44,6 +44,10 @@ class _LoopPool(Pool):
         """Whether the pool was retired by now, so that it is to be closed, which waits for its calls."""
         return self._retired
 
+    def leave_behind(self) -> None:
+        super().leave_behind()
+        self.transport.retired = True
+
     def retire(self) -> bool:
         with self._lock:
             done, self._retired = self._retired, True
@@ -95,18 +99,22 @@ class SharedConnector(aiohttp.BaseConnector):
     def __init__(self, pools: Pools) -> None:
         super().__init__()
         self._pools = pools
-        self._usual: Pool | None = None
+        self._monotonic = pools.monotonic
+        self._usual: _Connections | None = None
+        self._usual_until = 0.0
 
     def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        pool = self._usual
+        usual = self._usual
         if (
-            pool is not None
+            usual is not None
             and WAY.get() is None
             and AUTHORIZATION in req.headers
-            and pool.enter(self._pools.monotonic(), None)
+            # As the pool's `enter` says, in one step less.
+            and not usual.retired
+            and self._monotonic() < self._usual_until
         ):
             # Whoever retires the pool from now on closes it behind this call.
-            return pool.transport.connector.connect(req, traces, timeout)
+            return usual.connector.connect(req, traces, timeout)
         return self._connect(req, traces, timeout)
 
     async def _connect(self, req: Any, traces: Any, timeout: Any) -> Any:
@@ -119,7 +127,8 @@ class SharedConnector(aiohttp.BaseConnector):
                     code="middleware_left_out",
                 )
             origin = origin_of(req.url.scheme, req.url.raw_host or "", req.url.port)
-            pool = self._usual = await self._pools.async_pool(origin, None, abroad=False)
+            pool = await self._pools.async_pool(origin, None, abroad=False)
+            self._usual, self._usual_until = pool.transport, pool.made + POOL_SECONDS
         else:
             pools, origin, identity, abroad = way
             pool = await pools.async_pool(origin, identity, abroad=abroad)

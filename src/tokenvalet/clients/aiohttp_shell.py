@@ -79,6 +79,8 @@ class ValetMiddleware:
             or customize is not None
         )
         self._lasting = client.lasting_ticket()
+        # The last token, and its header as text.
+        self._worn: tuple[AccessToken | None, str] = (None, "")
         # The few spellings in which the origins come where tokens may go, so that they are worked out once.
         self._home: dict[tuple[str, str], Origin] = {}
 
@@ -102,7 +104,10 @@ class ValetMiddleware:
             if isinstance(token, Waiting):
                 token = await wait_async(token)
         # In place, and out again: who else has this request meanwhile is known by the header, and gets a copy.
-        headers[AUTHORIZATION] = token.authorization.decode("ascii")
+        if self._worn[0] is not token:
+            self._worn = token, token.authorization.decode("ascii")
+        # In no variable here, where an error would show it.
+        headers[AUTHORIZATION] = self._worn[1]
         try:
             response = await handler(request)
         except BaseException as error:
