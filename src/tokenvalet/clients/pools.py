@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import ModuleType
 from typing import Any
 
 from ..backchannel import proxy_for
 from ..core.guard import Origin
 from ..core.secret import Secret
+from ..core.token import AccessToken
 from ..errors import ValetClosedError
 from ..named_client import NamedClient
 from ..surroundings import readers_of
@@ -106,12 +107,15 @@ class Pools:
 
     Attributes:
         monotonic: reads the clock that pools are held against, in seconds.
+        token_at_hand: returns the Bearer token that nearly all calls are sent with, if there is one and it is fresh; for
+            libraries whose connections can have it set for good.
     """
 
     def __init__(self, client: NamedClient, library: ModuleType) -> None:
         self._client = client
         self.monotonic, _ = readers_of(client.around.clock)
         self._library = library
+        self.token_at_hand: Callable[[], AccessToken | None] = lambda: None
         self._sync: dict[Way, Pool] = {}
         self._async: dict[tuple[Any, Way], Pool] = {}
         self._ways: dict[Origin, Way] = {}
@@ -246,12 +250,13 @@ class Pools:
 
     def _made(self, kind: Any, way: Way, identity: TlsIdentity | None) -> Pool:
         proxy, abroad = way
+        token = self.token_at_hand() if identity is None and not abroad else None
         identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
         url = proxy.reveal() if proxy is not None else None
         pool_class: type[Pool] = getattr(kind, "pool_class", Pool)
         if hasattr(kind, "speaking_for"):  # one with a TLS of its own
-            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url)
+            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url, token=token)
         else:
             transport = kind(verify=context, trust_env=False, proxy=url)
         return pool_class(transport, identity, self.monotonic())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pyreqwest.http import HeaderMap, Url
 from pyreqwest.middleware.types import Middleware, SyncMiddleware
@@ -15,6 +15,7 @@ from pyreqwest.multipart import FormBuilder
 from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
 
 from ..errors import OriginError
+from .pyreqwest_connections import undressed
 from .pyreqwest_outgoing import has_own
 from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
 from .pyreqwest_shell import Shell
@@ -25,6 +26,7 @@ _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _BEFORE_PATH = re.compile("(?<![:/])[/?#]")
 _NUMBER = re.compile("0[xX][0-9A-Fa-f]*|[0-9]+")
 _AN_ADDRESS = Url("http://localhost/")
+_new: Any = object.__new__
 
 
 class Settings:
@@ -37,6 +39,7 @@ class Settings:
         "error_for_status",
         "headers",
         "is_plain",
+        "is_quick",
         "middlewares",
         "shell",
         "timeout",
@@ -58,6 +61,7 @@ class Settings:
         self.middlewares = tuple(middlewares)
         self.error_for_status = error_for_status
         self.is_plain = self.headers is None and not self.middlewares and not error_for_status
+        self.is_quick = self.is_plain and timeout is None
 
     def absolute(self, url: Url | str) -> Url | str:
         """Return an address, behind the base URL if it has no host.
@@ -92,7 +96,14 @@ class _Builder:
     """What a request is built of; it hands on what it is told to a builder of pyreqwest, which checks it."""
 
     # What most requests leave as it is on the client; each is made for one call, and costs what is written into it.
+    settings: Settings
+    pool: Any
+    maker: Any
+    method: str
+    address: Url | str
+    _native: Any
     is_plain = False
+    is_bare = True
     is_special = False
     raises: bool | None = None
     middlewares: tuple[Any, ...] = ()
@@ -106,16 +117,25 @@ class _Builder:
         maker = pool.transport.native if pool is not None else None
         if maker is None:  # or another thread has replaced the pool
             pool, maker = shell.connections()
-        self.pool: Any = pool
-        self.maker: Any = maker
+        self.pool, self.maker = pool, maker
         if not isinstance(url, str) or not url.startswith(shell.homes):
             url = settings.absolute(url)
             self.is_plain = settings.is_plain and isinstance(url, str) and url.startswith(shell.homes)
         elif settings.is_plain:
             self.is_plain = True
+        self.method = method
+        self.address = url
         self._native = maker.request(method, url)
+        if self.pool.transport.token is not None and not (isinstance(url, str) and url.startswith(shell.homes)):
+            self._name_again(Url(url) if isinstance(url, str) else url)
         if settings.timeout is not None:
             self.timeout(settings.timeout)
+
+    def _name_again(self, url: Url) -> None:
+        """Have credentials in an address be the header that pyreqwest makes of them, unless it wears the token."""
+        if url.username or url.password is not None:
+            password = unquote(url.password) if url.password is not None else None
+            self.basic_auth(unquote(url.username or ""), password)
 
     def error_for_status(self, enable: bool = True) -> Self:
         """Raise pyreqwest's StatusError for an answer of 4xx or 5xx that is the caller's."""
@@ -126,40 +146,43 @@ class _Builder:
     def header(self, key: str, value: str, *, is_sensitive: bool = False) -> Self:
         """Append a header."""
         self._native.header(key, value, is_sensitive=is_sensitive)
-        self._has_headers = True
+        self._has_headers, self.is_bare = True, False
         return self
 
     def headers(self, headers: HeadersType) -> Self:
         """Merge several headers in."""
         self._native.headers(headers)
-        self._has_headers = True
+        self._has_headers, self.is_bare = True, False
         return self
 
     def basic_auth(self, username: str, password: str | None) -> Self:
         """Set credentials of one's own: the client refuses to send them, for it sets the header itself."""
         self._native.basic_auth(username, password)
-        self._has_headers = True
+        self._has_headers, self.is_bare = True, False
         return self
 
     def bearer_auth(self, token: str) -> Self:
         """Set a token of one's own: the client refuses to send it, for it sets the header itself."""
         self._native.bearer_auth(token)
-        self._has_headers = True
+        self._has_headers, self.is_bare = True, False
         return self
 
     def body_bytes(self, body: bytes | bytearray | memoryview) -> Self:
         """Set the body, which can be sent again."""
         self._native.body_bytes(body)
+        self.is_bare = False
         return self
 
     def body_text(self, body: str) -> Self:
         """Set the body, which can be sent again."""
         self._native.body_text(body)
+        self.is_bare = False
         return self
 
     def body_json(self, body: Any) -> Self:
         """Set the body and its type, to be sent as JSON; it can be sent again."""
         self._native.body_json(body)
+        self.is_bare = False
         return self
 
     def body_stream(self, stream: Stream) -> Self:
@@ -173,6 +196,7 @@ class _Builder:
         # Not as a form of pyreqwest's, whose body would not be seen in the request.
         self._native.body_text(_AN_ADDRESS.with_query(form).query_string or "")
         self._native.header("Content-Type", "application/x-www-form-urlencoded")
+        self.is_bare = False
         return self
 
     def multipart(self, multipart: FormBuilder) -> Self:
@@ -184,6 +208,7 @@ class _Builder:
     def query(self, query: QueryParams) -> Self:
         """Merge parameters into the query."""
         self._native.query(query)
+        self.is_bare = False
         return self
 
     def timeout(self, timeout: timedelta) -> Self:
@@ -204,9 +229,16 @@ class _Builder:
         self.is_special, self.is_plain = True, False
         return self
 
+    def anew(self, maker: Any) -> Any:
+        """Return a bare request once more, undressed, by the same maker: pyreqwest lets go of one that was sent."""
+        builder = maker.request(self.method, self.address)
+        if self.time_limit is not None:
+            builder = builder.timeout(self.time_limit)
+        return undressed(builder.build_streamed(), self.pool.transport.token)
+
     def _built(self) -> Any:
         """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""
-        native = self._native.build_streamed()
+        native = undressed(self._native.build_streamed(), self.pool.transport.token)
         if self.settings.headers is not None:
             given = set(native.headers)
             for name, value in self.settings.headers.items():
@@ -231,7 +263,10 @@ class ValetRequestBuilder(_Builder):
 
     def build(self) -> ValetRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetRequest(self, self._built())
+        request: ValetRequest = _new(ValetRequest)
+        request._builder = self
+        request._native = self._native.build_streamed() if self.is_plain and self.is_bare else self._built()
+        return request
 
     def build_streamed(self) -> ValetStreamRequest:
         """Return a request whose answer is read as it comes."""
@@ -247,7 +282,10 @@ class ValetSyncRequestBuilder(_Builder):
 
     def build(self) -> ValetSyncRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        return ValetSyncRequest(self, self._built())
+        request: ValetSyncRequest = _new(ValetSyncRequest)
+        request._builder = self
+        request._native = self._native.build_streamed() if self.is_plain and self.is_bare else self._built()
+        return request
 
     def build_streamed(self) -> ValetSyncStreamRequest:
         """Return a request whose answer is read as it comes."""

@@ -2,6 +2,10 @@
 
 pyreqwest is on no event loop: its connections live on a thread of its own, so that one pool serves threads and loops
 alike. They end with the last call that uses them, once nobody can ask for the pool any more; no call is counted here.
+
+A pool is made with the token that is at hand as a header of all its requests, since one that is set for each of them costs
+as much as all else that is done here for a call. Whoever is to see a request, or sends it with another token or none, has
+it undressed first.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from pyreqwest.client import BaseClientBuilder, Client, ClientBuilder, SyncClient, SyncClientBuilder
+from pyreqwest.http import HeaderMap
 from pyreqwest.proxy import ProxyBuilder
 
 from ..core.secret import Secret
+from ..core.token import AccessToken
 from ..errors import ConfigurationError
 from ..named_client import NamedClient
 from ..tls import TlsIdentity
 from .pools import POOL_SECONDS, Pool
 
-__all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "forked", "own_pool"]
+__all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "forked", "own_pool", "undressed"]
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 
@@ -33,6 +39,9 @@ class _UncountedPool(Pool):
     """A pool whose calls nobody counts: its connections are closed behind the last of them all the same."""
 
     __slots__ = ()
+
+    def serves(self, now: float, identity: TlsIdentity | None) -> bool:
+        return not self._retired and super().serves(now, identity)
 
     def enter(self, now: float, identity: TlsIdentity | None) -> bool:
         if self._retired or self.transport.process != os.getpid():
@@ -49,12 +58,20 @@ class _UncountedPool(Pool):
 
 
 class Connections:
-    """The client of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says."""
+    """The client of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says.
+
+    Attributes:
+        native: the client of pyreqwest; None once it is closed.
+        token: what all requests that it makes are dressed with, if with any.
+        is_used: whether a request was sent with it.
+    """
 
     pool_class = _UncountedPool
 
-    def __init__(self, native: Client | SyncClient) -> None:
+    def __init__(self, native: Client | SyncClient, token: AccessToken | None = None) -> None:
         self.native: Any = native
+        self.token = token
+        self.is_used = False
         self.process = os.getpid()
 
     @property
@@ -70,17 +87,17 @@ class Connections:
 class _SyncConnections(Connections):
     @classmethod
     def speaking_for(
-        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, token: AccessToken | None
     ) -> Connections:
-        return cls(_built(SyncClientBuilder, client, identity, abroad, proxy))
+        return cls(_built(SyncClientBuilder, client, identity, abroad, proxy, token), token)
 
 
 class _AsyncConnections(Connections):
     @classmethod
     def speaking_for(
-        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, token: AccessToken | None
     ) -> Connections:
-        return cls(_built(ClientBuilder, client, identity, abroad, proxy))
+        return cls(_built(ClientBuilder, client, identity, abroad, proxy, token), token)
 
 
 # As `Pools` takes a library.
@@ -107,17 +124,39 @@ def _hop_by_hop(builder: Builder) -> Builder:
     return builder.follow_redirects(False).error_for_status(False)
 
 
-def _built(kind: Any, client: NamedClient, identity: TlsIdentity, abroad: bool, proxy: str | None) -> Any:
+def undressed(native: Any, token: AccessToken | None) -> Any:
+    """Return a request of pyreqwest without the header of the token that it was made with, if with any."""
+    if token is not None:
+        headers = native.headers
+        # Another one is the caller's own, which is refused where it matters.
+        if headers.get("authorization") == token.authorization.decode("ascii"):
+            del headers["authorization"]
+    return native
+
+
+def _built(
+    kind: Any, client: NamedClient, identity: TlsIdentity, abroad: bool, proxy: str | None, token: AccessToken | None
+) -> Any:
     try:
-        return _configured(kind(), client, identity, abroad, proxy).build()
+        return _dressed(_configured(kind(), client, identity, abroad, proxy), token).build()
     except RuntimeError as error:
         if "fork" not in str(error):
             raise
     # The thread that all clients of the parent share by default is not here; those of the other kind are made anew.
     try:
-        return _configured(kind(), client, identity, abroad, proxy).runtime_multithreaded(True).build()
+        builder = _configured(kind(), client, identity, abroad, proxy).runtime_multithreaded(True)
+        return _dressed(builder, token).build()
     except RuntimeError:
         raise forked(client) from None
+
+
+def _dressed(builder: Builder, token: AccessToken | None) -> Builder:
+    if token is None:
+        return builder
+    headers = HeaderMap()
+    # Shown by no repr, and entered into no table of HTTP/2 (RFC 7541 §7.1.3).
+    headers.append("Authorization", token.authorization.decode("ascii"), is_sensitive=True)
+    return builder.default_headers(headers)
 
 
 def _configured(

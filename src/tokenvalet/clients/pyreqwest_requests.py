@@ -16,9 +16,11 @@ from pyreqwest.request import Request, RequestBody
 from pyreqwest.response import Response, SyncResponse
 from pyreqwest.types import ExtensionsType
 
+from ..core.token import AccessToken
 from .leftovers import scrub
+from .pyreqwest_connections import undressed
 from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, is_read
-from .pyreqwest_shell import OWN_FRAMES
+from .pyreqwest_shell import OWN_FRAMES, dress
 from .pyreqwest_steps import Sent, run, run_async
 
 __all__ = ["ValetRequest", "ValetStreamRequest", "ValetSyncRequest", "ValetSyncStreamRequest"]
@@ -31,6 +33,8 @@ class Plan(Protocol):
         pool: whose connections it was made for.
         maker: the client of pyreqwest that it was made by; None once it is sent, so that no connections are held on to.
         is_plain: whether it is nothing special, has a body that can be copied if any, and goes where a token may.
+        is_bare: whether it has neither a body, nor headers or a query that were told apart. If it is plain too, its request
+            wears the token that its connections were made with, as long as nobody looks at it.
         is_special: whether there is something about it beyond method, address, headers and body.
         raises: whether an answer of 4xx or 5xx is an error; None: as on the client.
         time_limit: of each sending.
@@ -40,10 +44,13 @@ class Plan(Protocol):
     pool: Any
     maker: Any
     is_plain: bool
+    is_bare: bool
     is_special: bool
     raises: bool | None
     middlewares: tuple[Any, ...]
     time_limit: timedelta | None
+
+    def anew(self, maker: Any) -> Any: ...
 
 
 def _handed_on(name: str, doc: str) -> Any:
@@ -83,12 +90,22 @@ class _Request:
         self._waiting().extensions = value
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._native if self._native is not None else 'sent'}>"
+        if self._native is None:
+            return f"<{type(self).__name__}: sent>"
+        shown = undressed(self._native.copy(), self._token()) if self._builder.is_bare else self._native
+        return f"<{type(self).__name__}: {shown}>"
+
+    def _token(self) -> AccessToken | None:
+        """Return the token that bare requests are made with."""
+        token: AccessToken | None = self._builder.pool.transport.token
+        return token
 
     def _waiting(self) -> Any:
         if self._native is None:
             raise RuntimeError(ALREADY_SENT)
-        self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
+        if self._builder.is_plain:
+            self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
+            undressed(self._native, self._token())
         return self._native
 
     def _gone(self) -> Outgoing:
@@ -98,6 +115,7 @@ class _Request:
             raise RuntimeError(ALREADY_SENT)
         builder = self._builder
         maker, builder.maker = builder.maker, None
+        undressed(native, self._token() if builder.is_plain else None)
         return Outgoing(native, builder.pool, maker, builder.time_limit, is_special=builder.is_special)
 
     def _raises(self) -> bool:
@@ -162,23 +180,28 @@ class ValetRequest(_Async):
             del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
         maker, self._native, builder.maker = builder.maker, None, None
-        twin = native.copy()
+        connections, is_bare = builder.pool.transport, builder.is_bare
+        # One that can be made anew is sent itself, and dressed as it was made.
+        twin = native if is_bare else native.copy()
         try:
-            twin.headers.append("Authorization", token.authorization.decode("ascii"), is_sensitive=True)
+            if not is_bare or connections.token is not token:
+                dress(twin, token.authorization, None)
+                connections.is_used = True
             response: Response = await twin.__aenter__()
             if response.status < 300 and not shell.observers.every_request:
-                if not is_read(response):
+                length = response.get_header("content-length")
+                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
                     await response.bytes()
                 return response
+            if is_bare:
+                native = builder.anew(maker)
         except BaseException as error:
             # What an error leads to holds on to no connections.
-            del twin, native, maker
+            del twin, native, maker, connections
             scrub(error, OWN_FRAMES)
             raise
-        outgoing, sent = (
-            Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False),
-            Sent(twin, response),
-        )
+        sent = Sent(twin, response)
+        outgoing = Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False)
         del twin, response
         outgoing.token = token
         return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
@@ -255,23 +278,28 @@ class ValetSyncRequest(_Sync):
             del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
         maker, self._native, builder.maker = builder.maker, None, None
-        twin = native.copy()
+        connections, is_bare = builder.pool.transport, builder.is_bare
+        # One that can be made anew is sent itself, and dressed as it was made.
+        twin = native if is_bare else native.copy()
         try:
-            twin.headers.append("Authorization", token.authorization.decode("ascii"), is_sensitive=True)
+            if not is_bare or connections.token is not token:
+                dress(twin, token.authorization, None)
+                connections.is_used = True
             response: SyncResponse = twin.__enter__()
             if response.status < 300 and not shell.observers.every_request:
-                if not is_read(response):
+                length = response.get_header("content-length")
+                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
                     response.bytes()
                 return response
+            if is_bare:
+                native = builder.anew(maker)
         except BaseException as error:
             # What an error leads to holds on to no connections.
-            del twin, native, maker
+            del twin, native, maker, connections
             scrub(error, OWN_FRAMES)
             raise
-        outgoing, sent = (
-            Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False),
-            Sent(twin, response),
-        )
+        sent = Sent(twin, response)
+        outgoing = Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False)
         del twin, response
         outgoing.token = token
         return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ order; they differ only in who waits. The shell works on copies: the caller's re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from typing import Any
 
@@ -29,7 +30,7 @@ from .pyreqwest_connections import forked
 from .pyreqwest_outgoing import Outgoing, following, keeps_body, leads_to
 from .pyreqwest_steps import Flow, ForAnswer, ForEnd, ForToken, Sent
 
-__all__ = ["OWN_FRAMES", "Shell"]
+__all__ = ["OWN_FRAMES", "Shell", "dress"]
 
 EXTENSION = "tokenvalet"
 ERROR = "tokenvalet.error"
@@ -98,6 +99,11 @@ class Shell:
         self._home = _first_home(client)
         self.homes: tuple[str, ...] = (f"{self._home}/",) if self._is_plain and self._home in client.guard.home else ()
         self.at_hand: Pool | None = own
+        # Whether the shared connections are made with the token that is at hand.
+        self._dresses = False
+        if own is None and self._lasting is not None and client.credentials.proof_key is None:
+            self._dresses = True
+            pools.token_at_hand = functools.partial(renewer.fresh, self._lasting)
 
     @property
     def client(self) -> NamedClient:
@@ -116,10 +122,10 @@ class Shell:
 
     def fresh(self, pool: Pool) -> AccessToken | None:
         """Return a Bearer token that is at hand, if a request to one of `homes` may be sent over this pool. Else None."""
-        ticket = self._lasting or self._client.ticket()
-        if self.observers.every_call or not pool.enter(self._monotonic(), ticket.identity):
+        if self.observers.every_call:
             return None
-        return self._renewer.fresh(ticket)
+        ticket = self._lasting or self._client.ticket()
+        return self._renewer.fresh(ticket) if pool.enter(self._monotonic(), ticket.identity) else None
 
     def calls(self, outgoing: Outgoing, sent: Sent | None = None) -> Flow:
         """Go through all hops of a call; `sent` is the first step of the first one, if that was taken by now."""
@@ -184,7 +190,7 @@ class Shell:
         self._bring(outgoing, way)
         native = outgoing.take()
         if authorization is not None:
-            _dress(native, authorization, proof)
+            dress(native, authorization, proof)
         try:
             response = yield ForAnswer(native)
         except BaseException as error:
@@ -261,8 +267,14 @@ class Shell:
 
     def _bring(self, outgoing: Outgoing, way: _Way) -> None:
         """Have a request sent over the connections of its way."""
-        pool, maker = self._pool(way)
         former = outgoing.pool
+        connections = former.transport
+        if self._dresses and connections.token is None and not connections.is_used and way.ticket is self._lasting:
+            # Made before there was a token, and not connected yet: now it can be made with it.
+            former.retire()
+            connections.close()
+        pool, maker = self._pool(way)
+        pool.transport.is_used = True
         if pool is former:
             url = outgoing.native.url
             if self._is_plain and pool is self.at_hand and (url.scheme, url.authority) in self._origins:
@@ -325,9 +337,9 @@ class _Fields:
         return found
 
 
-def _dress(native: Any, authorization: bytes, proof: bytes | None) -> None:
+def dress(native: Any, authorization: bytes, proof: bytes | None) -> None:
     """Set the headers of the token; sensitive: shown by no repr, and entered into no table of HTTP/2 (RFC 7541 §7.1.3)."""
     headers = native.headers
-    headers.append("Authorization", authorization.decode("ascii"), is_sensitive=True)
+    headers.insert("Authorization", authorization.decode("ascii"), is_sensitive=True)
     if proof is not None:
         headers.append("DPoP", proof.decode("ascii"), is_sensitive=True)
