@@ -298,6 +298,105 @@ def test_redirects_without_end_are_given_up(make_valet: Any, api: ProtectedApi) 
     assert valet.pyreqwest_sync_client(follow_redirects=False).get(around).build().send().status == 307
 
 
+# The token that connections are made with
+
+
+def worn_by_connections_of(client: Any) -> Any:
+    """The token that bare requests of this client are made with from now on."""
+    client.get("/echo")
+    return client._settings.shell.at_hand.transport.token
+
+
+@pytest.mark.standards("S-148", "S-160")
+def test_the_token_that_connections_are_made_with_is_shown_to_nobody(
+    make_valet: Any, api: ProtectedApi, auth: AuthorizationServer
+) -> None:
+    valet = make_valet()
+    client = valet.pyreqwest_sync_client()
+    client.get("/echo").build().send()
+    assert worn_by_connections_of(client) is valet.token("m2m")
+    seen = []
+
+    def looks(request: Any, onward: Any) -> Any:
+        seen.append(str(dict(request.headers)))
+        return onward.run(request)
+
+    requests = [
+        client.get(f"{api.origin}/echo").build(),
+        client.get(f"{api.origin}/echo").build_streamed(),
+        client.get(f"{api.origin}/echo").header("X-Own", "kept").build(),
+        client.post(f"{api.origin}/echo").body_text("body").build(),
+        client.get(f"{api.origin}/echo").with_middleware(looks).build(),
+        client.get("https://elsewhere.example/").build(),
+    ]
+    for request in requests:
+        seen += [repr(request), str(dict(request.headers))]
+    requests[0].send()
+    requests[4].send()
+    assert len(seen) == 13
+    assert not any("authorization" in text.lower() for text in seen)
+    assert not any(token in text for text in seen for token in auth.issued_tokens)
+    assert [call.status for call in api.calls] == [200] * 3
+
+
+@pytest.mark.standards("S-070", "S-069")
+def test_the_token_that_connections_are_made_with_goes_nowhere_else(make_valet: Any, api: ProtectedApi) -> None:
+    client = make_valet().pyreqwest_sync_client()
+    client.get("/echo").build().send()
+    assert worn_by_connections_of(client) is not None
+    foreign = Recorder()
+    with serve(foreign):
+        answer = client.get(f"{api.origin}/redirect?to={foreign.origin}/there").build().send()
+        with client.get(f"{api.origin}/redirect?to={foreign.origin}/there").build_streamed() as streamed:
+            assert streamed.status == answer.status == 200
+        for url in (f"{foreign.origin}/there", f"http://name:word@{api.origin.removeprefix('http://')}/echo"):
+            with pytest.raises(OriginError):
+                client.get(url).build().send()
+    assert [fields(request.headers, "authorization") for request in foreign.requests] == [[], []]
+
+
+def test_a_request_is_sent_with_its_own_token_over_connections_that_are_made_with_another(
+    make_valet: Any, api: ProtectedApi, auth: AuthorizationServer
+) -> None:
+    valet = make_valet()
+    client = valet.pyreqwest_sync_client()
+    client.get("/echo").build().send()
+    worn = worn_by_connections_of(client)
+    url = f"{api.origin}/echo"
+    client.get(url).extensions({"tokenvalet": TokenParameters(scope="records:write")}).build().send()
+    api.reject_next(challenge='Bearer error="invalid_token"')
+    answers = [client.get(url).timeout(timedelta(seconds=20)).build().send() for _ in range(2)]
+    client.post(url).body_json({"a": 1}).build().send()
+    client.head(url).build().send()
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [(call.method, call.path, call.status) for call in api.calls[2:]] == [
+        ("GET", "/echo", 401),
+        *[("GET", "/echo", 200)] * 2,
+        ("POST", "/echo", 200),
+        ("HEAD", "/echo", 200),
+    ]
+    assert all(len(fields(call.headers, "authorization")) == 1 for call in api.calls)
+    first, narrowed, rejected, *others = [call.token_sha256 for call in api.calls]
+    assert first == rejected
+    assert len({first, narrowed, *others}) == auth.issued == 3
+    assert worn_by_connections_of(client) is worn
+    assert valet.token("m2m") is not worn
+
+
+def test_connections_that_were_made_before_there_was_a_token_are_made_anew_before_they_are_used(
+    make_valet: Any, api: ProtectedApi
+) -> None:
+    client = make_valet().pyreqwest_sync_client()
+    early = client.get("/echo").build()
+    assert worn_by_connections_of(client) is None
+    early.send()
+    worn = worn_by_connections_of(client)
+    assert worn is not None
+    client.get(f"{api.origin}/echo").build().send()
+    assert worn_by_connections_of(client) is worn
+    assert len({call.token_sha256 for call in api.calls}) == 1
+
+
 # Connections
 
 

@@ -92,8 +92,9 @@ class _Request:
     def __repr__(self) -> str:
         if self._native is None:
             return f"<{type(self).__name__}: sent>"
-        shown = undressed(self._native.copy(), self._token()) if self._builder.is_bare else self._native
-        return f"<{type(self).__name__}: {shown}>"
+        # pyreqwest's own would say that there is a header of the token, and show the query.
+        url = self._native.url
+        return f"<{type(self).__name__}: {self._native.method} {url.origin_ascii or ''}{url.path}>"
 
     def _token(self) -> AccessToken | None:
         """Return the token that bare requests are made with."""
