@@ -44,10 +44,8 @@ class _UncountedPool(Pool):
         return not self._retired and super().serves(now, identity)
 
     def enter(self, now: float, identity: TlsIdentity | None) -> bool:
-        if self._retired or self.transport.process != os.getpid():
-            return False
         # As `serves` says, in one step less.
-        return now - self.made < POOL_SECONDS and (identity is None or identity is self.identity)
+        return not self._retired and now - self.made < POOL_SECONDS and (identity is None or identity is self.identity)
 
     def leave(self) -> bool:
         return False
@@ -55,6 +53,15 @@ class _UncountedPool(Pool):
     def retire(self) -> bool:
         done, self._retired = self._retired, True
         return not done
+
+
+class _OwnPool(_UncountedPool):
+    """The pool of a caller's own connections; nobody tells it of a fork, so that it looks for itself."""
+
+    __slots__ = ()
+
+    def enter(self, now: float, identity: TlsIdentity | None) -> bool:
+        return not self.transport.is_left_behind and super().enter(now, identity)
 
 
 class Connections:
@@ -107,7 +114,7 @@ ASYNC_CONNECTIONS = SimpleNamespace(__name__="pyreqwest, async", HTTPTransport=_
 
 def own_pool(builder: ClientBuilder | SyncClientBuilder) -> Pool:
     """Return connections of the caller's own, as a pool that is never replaced."""
-    return _UncountedPool(Connections(_hop_by_hop(builder).build()), None, float("inf"))  # type: ignore[arg-type]
+    return _OwnPool(Connections(_hop_by_hop(builder).build()), None, float("inf"))  # type: ignore[arg-type]
 
 
 def forked(client: NamedClient) -> ConfigurationError:
