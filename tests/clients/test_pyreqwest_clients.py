@@ -339,7 +339,7 @@ def test_the_token_that_connections_are_made_with_is_shown_to_nobody(
     assert [call.status for call in api.calls] == [200] * 3
 
 
-@pytest.mark.standards("S-070", "S-069")
+@pytest.mark.standards("S-140", "S-097")
 def test_the_token_that_connections_are_made_with_goes_nowhere_else(make_valet: Any, api: ProtectedApi) -> None:
     client = make_valet().pyreqwest_sync_client()
     client.get("/echo").build().send()
