@@ -104,10 +104,8 @@ class _Request:
     def _waiting(self) -> Any:
         if self._native is None:
             raise RuntimeError(ALREADY_SENT)
-        if self._builder.is_plain:
-            self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
-            undressed(self._native, self._token())
-        return self._native
+        self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
+        return undressed(self._native, self._token())
 
     def _gone(self) -> Outgoing:
         """Return what is to be sent, and hold on to it no more."""
@@ -116,8 +114,9 @@ class _Request:
             raise RuntimeError(ALREADY_SENT)
         builder = self._builder
         maker, builder.maker = builder.maker, None
-        undressed(native, self._token() if builder.is_plain else None)
-        return Outgoing(native, builder.pool, maker, builder.time_limit, is_special=builder.is_special)
+        return Outgoing(
+            undressed(native, self._token()), builder.pool, maker, builder.time_limit, is_special=builder.is_special
+        )
 
     def _raises(self) -> bool:
         builder = self._builder
