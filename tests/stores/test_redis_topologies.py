@@ -20,7 +20,7 @@ PASSWORD = "planted-password-planted"
 ROUND = 40
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _collected() -> Iterator[None]:
     """Collect what redis-py leaves behind: what it had open to a node that it lost is left to the garbage collector."""
     yield
@@ -171,6 +171,7 @@ def _writes(store: RedisStore) -> bool:
 # Cluster
 
 
+@pytest.mark.usefixtures("_collected")
 def test_a_cluster_keeps_every_key_on_one_of_its_nodes(place: Path) -> None:
     with cluster(place) as nodes:
         store = RedisStore.from_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
