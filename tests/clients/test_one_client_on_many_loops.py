@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -12,48 +12,31 @@ import httpx2
 import pytest
 import trio
 
-from tokenvalet import ClientConfig, TokenValet
-from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
+from tokenvalet import TokenValet
+from tokenvalet.testing import ProtectedApi
 
-SECRET = "a-secret-of-the-clients"
 CALLS = 4
 ROUNDS = 25
 
 
-@pytest.fixture
-def auth() -> Iterator[AuthorizationServer]:
-    server = AuthorizationServer([RegisteredClient(client_id="app", client_secret=SECRET)])
-    with serve(server):
-        yield server
-
-
-@pytest.fixture
-def api(auth: AuthorizationServer) -> Iterator[ProtectedApi]:
-    server = ProtectedApi(auth)
-    with serve(server):
-        yield server
-
-
 @pytest.fixture(params=[httpx2, httpx], ids=["httpx2", "httpx"])
-def client(request: pytest.FixtureRequest, auth: AuthorizationServer, api: ProtectedApi) -> Iterator[Any]:
-    config = ClientConfig(issuer=auth.issuer, client_id="app", client_secret=SECRET, base_url=api.origin)
+def client(request: pytest.FixtureRequest, make_valet: Callable[..., TokenValet], served: ProtectedApi) -> Any:
     library = request.param
-    with TokenValet({"m2m": config}) as valet:
-        # On no loop, so that there is none to close it on; its connections are the valet's.
-        yield library.AsyncClient(transport=valet.transport("m2m", library), base_url=api.origin)
+    # Never closed, for that would need a loop; its connections are the valet's.
+    return library.AsyncClient(transport=make_valet().transport("m2m", library), base_url=served.origin)
 
 
 async def called(client: Any) -> list[int]:
     return [(await client.get("/echo")).status_code for _ in range(CALLS)]
 
 
-def test_a_client_goes_from_loop_to_loop(client: Any, api: ProtectedApi, auth: AuthorizationServer) -> None:
+def test_a_client_goes_from_loop_to_loop(client: Any, served: ProtectedApi) -> None:
     statuses = [asyncio.run(called(client)), trio.run(called, client), asyncio.run(called(client))]
     assert statuses == [[200] * CALLS] * 3
-    assert (len(api.calls), auth.issued) == (3 * CALLS, 1)
+    assert (len(served.calls), served.auth.issued) == (3 * CALLS, 1)
 
 
-def test_a_client_serves_loops_that_run_at_once(client: Any, api: ProtectedApi, auth: AuthorizationServer) -> None:
+def test_a_client_serves_loops_that_run_at_once(client: Any, served: ProtectedApi) -> None:
     turn = threading.Barrier(3)
     found: list[int] = []
 
@@ -69,4 +52,4 @@ def test_a_client_serves_loops_that_run_at_once(client: Any, api: ProtectedApi, 
     for thread in threads:
         thread.join()
     assert found == [200] * (3 * ROUNDS * CALLS)
-    assert (len(api.calls), auth.issued) == (3 * ROUNDS * CALLS, 1)
+    assert (len(served.calls), served.auth.issued) == (3 * ROUNDS * CALLS, 1)
