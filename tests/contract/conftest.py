@@ -221,8 +221,10 @@ class Opener:
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
             "allowed_origins": allowed or (self.api.origin,),
-            "ca_file": self.ca_file,
         }
+        if any(origin.startswith("https:") for origin in known["allowed_origins"]):
+            # And else not: what has files of its own for TLS is never on the shortest way that a call can go.
+            known["ca_file"] = self.ca_file
         return ClientConfig(**{**known, **settings})
 
     def on(

@@ -229,7 +229,7 @@ def test_the_same_host_over_https_is_another_origin(
         serve(api, host=privileged_host, port=80),
         serve(upgraded, host=privileged_host, port=443, ssl_context=tls(privileged_host)),
     ):
-        session = open_session(f"http://{privileged_host}", dpop=True)
+        session = open_session(f"http://{privileged_host}", dpop=True, settings={"ca_file": open_session.ca_file})
         answer = session.get(redirect(f"http://{privileged_host}", f"https://{privileged_host}/"))
         assert answer.status == 200
         assert [request.is_bare for request in upgraded.requests] == [True]
