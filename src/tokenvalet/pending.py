@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from .core.token import AccessToken, Moment
-from .errors import TokenValetError, ValetClosedError
+from .errors import TokenRequestError, TokenValetError, ValetClosedError
+from .named_client import NamedClient
 
-__all__ = ["Entry", "Glance", "Renewal", "Waiting"]
+__all__ = ["Entry", "Glance", "Renewal", "Waiting", "too_late"]
 
 
 _NUMBERS = itertools.count(1)
@@ -112,3 +113,12 @@ class Waiting:
         if self.instead is not None and not isinstance(error, ValetClosedError):
             return self.instead
         raise error.fresh() if isinstance(error, TokenValetError) else error
+
+
+def too_late(client: NamedClient) -> TokenRequestError:
+    """Return the error for those who waited for as long as a token request may take."""
+    return TokenRequestError(
+        f"client {client.name!r}: no token within {client.config.timeout:g} s: is the token endpoint slow, or this "
+        "process too busy?",
+        code="token_request_timeout",
+    )

@@ -18,7 +18,7 @@ from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
 from .named_client import Renewed, Ticket, Wish
 from .observe import Event, Observers
-from .pending import Entry, Glance, Renewal, Waiting
+from .pending import Entry, Glance, Renewal, Waiting, too_late
 from .surroundings import Clock, readers_of
 from .workers import Executor, Workers
 
@@ -77,6 +77,11 @@ class Renewer:
             except KeyError:  # evicted in between; the token is as good as before
                 pass
         return token
+
+    def at_hand(self, ticket: Ticket) -> Entry | None:
+        """Return where the ticket's token is, if it is fresh; as long as it is there, it is the current one."""
+        is_told = len(self._entries) > self._crowded  # where each use has to be
+        return self._entries.get(ticket.key) if not is_told and self.fresh(ticket) is not None else None
 
     def get(self, ticket: Ticket) -> AccessToken | Waiting:
         """Return a token that can be used, or what to wait for.
@@ -157,7 +162,7 @@ class Renewer:
             renewal.awaited = True
             if token is not None:
                 entry.set_aside, entry.token = token, None
-            waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, self._too_late(ticket))
+            waiting = Waiting(renewal.future, ticket.client.config.timeout + GRACE_SECONDS, too_late(ticket.client))
         self._tell("wait", ticket, cause=renewal.cause, renewal=renewal.number)
         if started is not None:
             self._submit(ticket, started)
@@ -214,6 +219,8 @@ class Renewer:
             key, entry = self._entries.popitem(last=False)
             if key in self._under_way or key == newest:
                 spared.append((key, entry))
+            else:
+                entry.token = None  # for those who look at the entry alone
         # After so many that hang in a row, they go to the end, so that the next call looks at others.
         in_front = len(spared) < MOST_SPARED
         for key, entry in reversed(spared) if in_front else spared:
@@ -231,20 +238,12 @@ class Renewer:
         renewal.awaited = True
         set_aside = self._usable(entry.set_aside, ticket, now)
         if set_aside is not None and not ticket.force:
-            return Waiting(renewal.future, patience, self._too_late(ticket), set_aside)
+            return Waiting(renewal.future, patience, too_late(ticket.client), set_aside)
         failure = entry.failure
         # A failure that nobody has tested for longer than its own interval tells little of the server of now.
         if failure is not None and renewal.started - entry.retry_at <= max(entry.retry_at - entry.failed_at, 1.0):
             return Waiting(renewal.future, patience, failure)
-        return Waiting(renewal.future, limit, self._too_late(ticket))
-
-    def _too_late(self, ticket: Ticket) -> TokenRequestError:
-        client = ticket.client
-        return TokenRequestError(
-            f"client {client.name!r}: no token within {client.config.timeout:g} s: is the token endpoint slow, or this "
-            "process too busy?",
-            code="token_request_timeout",
-        )
+        return Waiting(renewal.future, limit, too_late(ticket.client))
 
     def _start(
         self, ticket: Ticket, entry: Entry, cause: str, now: Moment, rejected: AccessToken | None = None

@@ -15,9 +15,9 @@ from typing import Any
 from ..backchannel import proxy_for
 from ..core.guard import Origin
 from ..core.secret import Secret
-from ..core.token import AccessToken
 from ..errors import ValetClosedError
 from ..named_client import NamedClient
+from ..pending import Entry
 from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from ..waiting import running_loop
@@ -107,7 +107,7 @@ class Pools:
 
     Attributes:
         monotonic: reads the clock that pools are held against, in seconds.
-        token_at_hand: returns the Bearer token that nearly all calls are sent with, if there is one and it is fresh; for
+        at_hand: returns where the Bearer token is kept that nearly all calls are sent with, if it is there and fresh; for
             libraries whose connections can have it set for good.
     """
 
@@ -115,7 +115,7 @@ class Pools:
         self._client = client
         self.monotonic, _ = readers_of(client.around.clock)
         self._library = library
-        self.token_at_hand: Callable[[], AccessToken | None] = lambda: None
+        self.at_hand: Callable[[], Entry | None] = lambda: None
         self._sync: dict[Way, Pool] = {}
         self._async: dict[tuple[Any, Way], Pool] = {}
         self._ways: dict[Origin, Way] = {}
@@ -250,13 +250,13 @@ class Pools:
 
     def _made(self, kind: Any, way: Way, identity: TlsIdentity | None) -> Pool:
         proxy, abroad = way
-        token = self.token_at_hand() if identity is None and not abroad else None
+        entry = self.at_hand() if identity is None and not abroad else None
         identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
         url = proxy.reveal() if proxy is not None else None
         pool_class: type[Pool] = getattr(kind, "pool_class", Pool)
         if hasattr(kind, "speaking_for"):  # one with a TLS of its own
-            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url, token=token)
+            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url, entry=entry)
         else:
             transport = kind(verify=context, trust_env=False, proxy=url)
         return pool_class(transport, identity, self.monotonic())

@@ -15,7 +15,8 @@ from pyreqwest.multipart import FormBuilder
 from pyreqwest.types import ExtensionsType, FormParams, HeadersType, QueryParams, Stream
 
 from ..errors import OriginError
-from .pyreqwest_connections import undressed
+from .pools import Pool
+from .pyreqwest_connections import NOT_CONNECTED, undressed
 from .pyreqwest_outgoing import has_own
 from .pyreqwest_requests import ValetRequest, ValetStreamRequest, ValetSyncRequest, ValetSyncStreamRequest
 from .pyreqwest_shell import Shell
@@ -26,16 +27,22 @@ _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _BEFORE_PATH = re.compile("(?<![:/])[/?#]")
 _NUMBER = re.compile("0[xX][0-9A-Fa-f]*|[0-9]+")
 _AN_ADDRESS = Url("http://localhost/")
-_new: Any = object.__new__
 
 
 class Settings:
-    """What is set on a client for all of its requests."""
+    """What is set on a client for all of its requests.
+
+    Attributes:
+        is_plain: whether they are nothing special.
+        is_quick: whether they may be as those of other clients of its name, which then have ready ones in common.
+        connections: whose ready requests are copied, for calls of a client that is quick.
+    """
 
     __slots__ = (
         "_base",
         "_plain",
         "base_url",
+        "connections",
         "error_for_status",
         "headers",
         "is_plain",
@@ -61,7 +68,19 @@ class Settings:
         self.middlewares = tuple(middlewares)
         self.error_for_status = error_for_status
         self.is_plain = self.headers is None and not self.middlewares and not error_for_status
-        self.is_quick = self.is_plain and timeout is None
+        self.is_quick = self.is_plain and base_url == shell.client.config.base_url
+        self.connections: Any = NOT_CONNECTED
+
+    def close(self) -> None:
+        """Have no ready requests used any more."""
+        self.is_quick, self.connections = False, NOT_CONNECTED
+
+    def keep(self, address: str, native: Any, pool: Pool) -> None:
+        """Have a request ready for the next to its address, and use those that other clients of the name have made ready."""
+        if pool.transport.keep(address, native, pool):
+            self.connections = pool.transport
+            if not self.is_quick:  # closed by another thread
+                self.connections = NOT_CONNECTED
 
     def absolute(self, url: Url | str) -> Url | str:
         """Return an address, behind the base URL if it has no host.
@@ -105,6 +124,7 @@ class _Builder:
     is_plain = False
     is_bare = True
     is_special = False
+    given: str | None = None
     raises: bool | None = None
     middlewares: tuple[Any, ...] = ()
     time_limit: timedelta | None = None
@@ -229,12 +249,27 @@ class _Builder:
         self.is_special, self.is_plain = True, False
         return self
 
+    def let_go(self) -> Any:
+        """Return the client of pyreqwest that it was made by, and hold on to its connections no more."""
+        maker, self.maker = self.maker, None
+        return maker
+
     def anew(self, maker: Any) -> Any:
         """Return a bare request once more, undressed, by the same maker: pyreqwest lets go of one that was sent."""
         builder = maker.request(self.method, self.address)
         if self.time_limit is not None:
             builder = builder.timeout(self.time_limit)
         return undressed(builder.build_streamed(), self.pool.transport.token)
+
+    def _bare(self) -> tuple[Any, Any]:
+        """Return a bare request, and the connections whose token it wears."""
+        native = self._native.build_streamed()
+        if not self.settings.shell.is_quick:
+            return native, None
+        connections = self.pool.transport
+        if self.given is not None and self.time_limit is None:
+            self.settings.keep(self.given, native, self.pool)
+        return native, connections
 
     def _built(self) -> Any:
         """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""
@@ -263,14 +298,11 @@ class ValetRequestBuilder(_Builder):
 
     def build(self) -> ValetRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        request: ValetRequest = _new(ValetRequest)
-        request._builder = self
-        request._native = self._native.build_streamed() if self.is_plain and self.is_bare else self._built()
-        return request
+        return ValetRequest(self, *(self._bare() if self.is_plain and self.is_bare else (self._built(), None)))
 
     def build_streamed(self) -> ValetStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetStreamRequest(self, self._built())
+        return ValetStreamRequest(self, self._built(), None)
 
 
 class ValetSyncRequestBuilder(_Builder):
@@ -282,11 +314,8 @@ class ValetSyncRequestBuilder(_Builder):
 
     def build(self) -> ValetSyncRequest:
         """Return a request whose answer is read to its end when it is sent."""
-        request: ValetSyncRequest = _new(ValetSyncRequest)
-        request._builder = self
-        request._native = self._native.build_streamed() if self.is_plain and self.is_bare else self._built()
-        return request
+        return ValetSyncRequest(self, *(self._bare() if self.is_plain and self.is_bare else (self._built(), None)))
 
     def build_streamed(self) -> ValetSyncStreamRequest:
         """Return a request whose answer is read as it comes."""
-        return ValetSyncStreamRequest(self, self._built())
+        return ValetSyncStreamRequest(self, self._built(), None)

@@ -18,6 +18,7 @@ from .admission import Customize
 from .pools import Pools
 from .pyreqwest_builders import Settings, ValetRequestBuilder, ValetSyncRequestBuilder
 from .pyreqwest_connections import ASYNC_CONNECTIONS, CONNECTIONS, own_pool
+from .pyreqwest_ready import ReadyBuilder, ReadySyncBuilder
 from .pyreqwest_shell import Shell
 
 __all__ = [
@@ -38,6 +39,7 @@ Builder = TypeVar("Builder", ValetRequestBuilder, ValetSyncRequestBuilder)
 
 class _Client(Generic[Builder]):
     _builder: type[Builder]
+    _ready: type[Any]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,21 +47,21 @@ class _Client(Generic[Builder]):
 
     def request(self, method: str, url: Url | str) -> Builder:
         """Start building a request. An address without a host goes behind the base URL."""
-        return self._begin(method, url)
+        return self.get(url) if method == "GET" else self._begin(method, url)
 
     def get(self, url: Url | str) -> Builder:
         """As `request`, for a GET."""
-        # First what nearly all calls are, in as few steps as can be: an address where tokens may go, and nothing special.
+        # First what nearly all calls are, in as few steps as can be: as one before, and with nothing of their own.
         settings = self._settings
-        pool = settings.shell.at_hand
-        if settings.is_quick and pool is not None and isinstance(url, str) and url.startswith(settings.shell.homes):
-            maker = pool.transport.native
-            if maker is not None and not self._closed:
-                made: Builder = _new(self._builder)
-                made.settings, made.pool, made.maker, made.is_plain = settings, pool, maker, True
-                made.method, made.address, made._native = "GET", url, maker.get(url)
-                return made
-        return self._begin("GET", url)
+        ready = settings.connections.ready.get(url)
+        if ready is not None:
+            untold: Any = _new(self._ready)
+            untold.settings, untold.ready = settings, ready
+            return untold  # type: ignore[no-any-return]
+        made = self._begin("GET", url)
+        if settings.is_quick and isinstance(url, str):
+            made.given = url
+        return made
 
     def post(self, url: Url | str) -> Builder:
         """As `request`, for a POST."""
@@ -88,6 +90,7 @@ class _Client(Generic[Builder]):
 
     def _close(self) -> None:
         self._closed = True
+        self._settings.close()
         self._settings.shell.close()
 
     def __repr__(self) -> str:
@@ -105,6 +108,7 @@ class ValetPyreqwestClient(_Client[ValetRequestBuilder]):
     """As pyreqwest's Client, for asyncio: every request carries a token of one client, and none goes anywhere else."""
 
     _builder = ValetRequestBuilder
+    _ready = ReadyBuilder
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,6 +125,7 @@ class ValetSyncPyreqwestClient(_Client[ValetSyncRequestBuilder]):
     """As pyreqwest's SyncClient: every request carries a token of one client, and none goes anywhere else."""
 
     _builder = ValetSyncRequestBuilder
+    _ready = ReadySyncBuilder
 
     def __enter__(self) -> Self:
         return self

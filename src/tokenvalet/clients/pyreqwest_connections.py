@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -25,12 +26,17 @@ from ..core.secret import Secret
 from ..core.token import AccessToken
 from ..errors import ConfigurationError
 from ..named_client import NamedClient
+from ..pending import Entry
+from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from .pools import POOL_SECONDS, Pool
 
-__all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "forked", "own_pool", "undressed"]
+__all__ = ["ASYNC_CONNECTIONS", "CONNECTIONS", "NOT_CONNECTED", "forked", "own_pool", "undressed"]
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+
+# For how many addresses requests are kept ready.
+MOST_READY = 256
 
 Builder = TypeVar("Builder", bound=BaseClientBuilder)
 
@@ -52,7 +58,12 @@ class _UncountedPool(Pool):
 
     def retire(self) -> bool:
         done, self._retired = self._retired, True
+        self.transport.lapse()
         return not done
+
+    def leave_behind(self) -> None:
+        super().leave_behind()
+        self.transport.leave_behind()
 
 
 class _OwnPool(_UncountedPool):
@@ -64,22 +75,93 @@ class _OwnPool(_UncountedPool):
         return not self.transport.is_left_behind and super().enter(now, identity)
 
 
+class Ready:
+    """A request with nothing of its own, of which copies are sent.
+
+    Attributes:
+        address: as it was asked for.
+        native: the request of pyreqwest; None once its connections are closed.
+        pool, connections: which it is sent over.
+    """
+
+    __slots__ = ("address", "connections", "native", "pool")
+
+    def __init__(self, address: str, native: Any, pool: Pool) -> None:
+        self.address = address
+        self.native = native
+        self.pool = pool
+        self.connections = pool.transport
+
+
 class Connections:
     """The client of a pool: it speaks TLS, and goes through a proxy, as the client's configuration says.
 
     Attributes:
-        native: the client of pyreqwest; None once it is closed.
+        native: the client of pyreqwest; None once it is closed, or is that of another process.
         token: what all requests that it makes are dressed with, if with any.
         is_used: whether a request was sent with it.
+        ready: requests of which copies are sent, by the address that they were asked for with.
+        entry, serial, client: where the token is as long as it is current, its number, and whose it is.
+        until, until_wall: how long it may be sent over these, on the monotonic and on the wall clock, in seconds.
+        monotonic, wall: read the clocks.
     """
 
     pool_class = _UncountedPool
+    _builder: Any
 
-    def __init__(self, native: Client | SyncClient, token: AccessToken | None = None) -> None:
+    def __init__(self, native: Client | SyncClient) -> None:
         self.native: Any = native
-        self.token = token
+        self.token: AccessToken | None = None
         self.is_used = False
         self.process = os.getpid()
+        self.ready: dict[str, Ready] = {}
+        self._met: set[str] = set()
+        self.monotonic, self.until = time.monotonic, float("-inf")
+
+    def wear(self, token: AccessToken, entry: Entry, client: NamedClient) -> None:
+        """Note the token that all requests are dressed with, and where it is to be found as long as it is current."""
+        self.token, self.entry, self.client = token, entry, client
+        self.monotonic, self.wall = readers_of(client.around.clock)
+        self.until, self.until_wall = min(token.due.monotonic, self.monotonic() + POOL_SECONDS), token.due.wall
+        self.serial = token.serial
+
+    def is_current(self) -> bool:
+        """Whether the token that all requests are dressed with is the one to send, and may be sent over these."""
+        # As the renewer and the pool would say, in fewer steps.
+        return (
+            self.monotonic() < self.until
+            and self.entry.token is self.token
+            and self.wall() < self.until_wall
+            and self.serial >= self.client.valid_from
+        )
+
+    def lapse(self) -> None:
+        """Have the token be current no more, since their pool takes no more calls."""
+        self.until = float("-inf")
+
+    def keep(self, address: str, native: Any, pool: Pool) -> bool:
+        """Have a copy of a request ready for the next to its address, from the second on; none that has a query.
+
+        Args:
+            address: as it was asked for.
+            native: a request of the client of this pool.
+            pool: that of these connections.
+
+        Returns:
+            Whether there is one: there is none on connections that take no more calls.
+        """
+        if "?" in address or not self.is_current():
+            return False
+        if address not in self._met:
+            if len(self._met) >= MOST_READY:
+                self._met, self.ready = set(), {}
+            self._met.add(address)
+            return False
+        if address not in self.ready:
+            self.ready[address] = Ready(address, native.copy(), pool)
+            if self.native is None:  # closed by another thread
+                self.close()
+        return True
 
     @property
     def is_left_behind(self) -> bool:
@@ -88,24 +170,38 @@ class Connections:
 
     def close(self) -> None:
         """Let go of the client of pyreqwest: its connections end with the last call that holds on to it."""
-        self.native = None
+        self.lapse()
+        former, self.native, self.ready = self.ready, None, {}
+        for ready in former.copy().values():
+            ready.native = None
+
+    def leave_behind(self) -> None:
+        """As `close`, in a forked child: what is its parent's is not collected there."""
+        self._parents = self.native, [ready.native for ready in self.ready.values()]
+        self.close()
+
+    @classmethod
+    def speaking_for(
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, entry: Entry | None
+    ) -> Connections:
+        """Make connections as a client's configuration says, with the token of an entry, if there is one."""
+        token = entry.token if entry is not None else None
+        made = cls(_built(cls._builder, client, identity, abroad, proxy, token))
+        if token is not None and entry is not None:
+            made.wear(token, entry, client)
+        return made
 
 
 class _SyncConnections(Connections):
-    @classmethod
-    def speaking_for(
-        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, token: AccessToken | None
-    ) -> Connections:
-        return cls(_built(SyncClientBuilder, client, identity, abroad, proxy, token), token)
+    _builder = SyncClientBuilder
 
 
 class _AsyncConnections(Connections):
-    @classmethod
-    def speaking_for(
-        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, token: AccessToken | None
-    ) -> Connections:
-        return cls(_built(ClientBuilder, client, identity, abroad, proxy, token), token)
+    _builder = ClientBuilder
 
+
+# In the place of connections, where there are none.
+NOT_CONNECTED = SimpleNamespace(ready={})
 
 # As `Pools` takes a library.
 CONNECTIONS = SimpleNamespace(__name__="pyreqwest", HTTPTransport=_SyncConnections)

@@ -6,12 +6,10 @@ each, and is what a caller sees and sets; copies of it are sent.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
 from pyreqwest.http import HeaderMap, Url
-from pyreqwest.middleware.types import Middleware, SyncMiddleware
 from pyreqwest.request import Request, RequestBody
 from pyreqwest.response import Response, SyncResponse
 from pyreqwest.types import ExtensionsType
@@ -19,6 +17,7 @@ from pyreqwest.types import ExtensionsType
 from ..core.token import AccessToken
 from .leftovers import scrub
 from .pyreqwest_connections import undressed
+from .pyreqwest_middlewares import Next, SyncNext, onward
 from .pyreqwest_outgoing import ALREADY_SENT, Outgoing, is_read
 from .pyreqwest_shell import OWN_FRAMES, dress
 from .pyreqwest_steps import Sent, run, run_async
@@ -31,7 +30,6 @@ class Plan(Protocol):
 
     Attributes:
         pool: whose connections it was made for.
-        maker: the client of pyreqwest that it was made by; None once it is sent, so that no connections are held on to.
         is_plain: whether it is nothing special, has a body that can be copied if any, and goes where a token may.
         is_bare: whether it has neither a body, nor headers or a query that were told apart. If it is plain too, its request
             wears the token that its connections were made with, as long as nobody looks at it.
@@ -42,7 +40,6 @@ class Plan(Protocol):
 
     settings: Any
     pool: Any
-    maker: Any
     is_plain: bool
     is_bare: bool
     is_special: bool
@@ -51,6 +48,8 @@ class Plan(Protocol):
     time_limit: timedelta | None
 
     def anew(self, maker: Any) -> Any: ...
+
+    def let_go(self) -> Any: ...
 
 
 def _handed_on(name: str, doc: str) -> Any:
@@ -66,11 +65,12 @@ def _handed_on(name: str, doc: str) -> Any:
 
 
 class _Request:
-    __slots__ = ("_builder", "_native")
+    __slots__ = ("_builder", "_connections", "_native")
 
-    def __init__(self, builder: Plan, native: Any) -> None:
+    def __init__(self, builder: Plan, native: Any, connections: Any) -> None:
         self._builder = builder
         self._native = native  # None once it was sent, so that it holds on to no connections
+        self._connections = connections  # whose token it wears, as long as nobody looked at it
 
     method: str = _handed_on("method", "The HTTP method.")
     url: Url = _handed_on("url", "The address.")
@@ -105,6 +105,7 @@ class _Request:
         if self._native is None:
             raise RuntimeError(ALREADY_SENT)
         self._builder.is_plain = False  # as far as is known: its headers and its address may be changed
+        self._connections = None
         return undressed(self._native, self._token())
 
     def _gone(self) -> Outgoing:
@@ -113,10 +114,20 @@ class _Request:
         if native is None:
             raise RuntimeError(ALREADY_SENT)
         builder = self._builder
-        maker, builder.maker = builder.maker, None
         return Outgoing(
-            undressed(native, self._token()), builder.pool, maker, builder.time_limit, is_special=builder.is_special
+            undressed(native, self._token()),
+            builder.pool,
+            builder.let_go(),
+            builder.time_limit,
+            is_special=builder.is_special,
         )
+
+    def _once_more(self, maker: Any, token: AccessToken | None) -> Outgoing:
+        """Return what a bare request sent, undressed: its first sending, which is over, was with this token."""
+        builder = self._builder
+        outgoing = Outgoing(builder.anew(maker), builder.pool, maker, builder.time_limit, is_special=False)
+        outgoing.token = token
+        return outgoing
 
     def _raises(self) -> bool:
         builder = self._builder
@@ -135,13 +146,13 @@ class _Async(_Request):
         answers: list[Sent] = []
 
         async def last(request: Request) -> Response:
-            answers.append(await self._send(_onward(outgoing, request), None, ends))
+            answers.append(await self._send(onward(outgoing, request), None, ends))
             response: Response = answers[-1].response
             return response
 
         chosen = None
         try:
-            chosen = await _Next(middlewares, last).run(outgoing.native)
+            chosen = await Next(middlewares, last).run(outgoing.native)
         finally:
             for sent in answers:
                 if sent.response is not chosen and not ends:
@@ -172,14 +183,48 @@ class ValetRequest(_Async):
 
     async def send(self) -> Response:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        # First what nearly all calls are, in as few steps as can be: as it was made, with the token that it was made with.
+        connections, native = self._connections, self._native
+        if (
+            connections is None
+            or native is None
+            # As `Connections.is_current` has it, in one step less.
+            or connections.monotonic() >= connections.until
+            or connections.entry.token is not connections.token
+            or connections.wall() >= connections.until_wall
+            or connections.serial < connections.client.valid_from
+            or (maker := connections.native) is None
+        ):
+            del native
+            return await self._send_dressed()
+        self._native = None
+        try:
+            response: Response = await native.__aenter__()
+            if response.status < 300:
+                length = response.get_header("content-length")
+                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
+                    await response.bytes()
+                return response
+            outgoing = self._once_more(maker, connections.token)
+        except BaseException as error:
+            # What an error leads to holds on to no connections.
+            del native, maker, connections
+            scrub(error, OWN_FRAMES)
+            raise
+        sent = Sent(native, response)
+        del native, response
+        return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
+
+    async def _send_dressed(self) -> Response:
+        """As `send`, with a token that is put on now, if it is at hand."""
+        # Warm, Bearer, and nothing special.
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
         if token is None:
             del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
-        maker, self._native, builder.maker = builder.maker, None, None
+        maker, self._native = builder.let_go(), None
         connections, is_bare = builder.pool.transport, builder.is_bare
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
@@ -233,13 +278,13 @@ class _Sync(_Request):
         answers: list[Sent] = []
 
         def last(request: Request) -> SyncResponse:
-            answers.append(self._send(_onward(outgoing, request), None, ends))
+            answers.append(self._send(onward(outgoing, request), None, ends))
             response: SyncResponse = answers[-1].response
             return response
 
         chosen = None
         try:
-            chosen = _SyncNext(middlewares, last).run(outgoing.native)
+            chosen = SyncNext(middlewares, last).run(outgoing.native)
         finally:
             for sent in answers:
                 if sent.response is not chosen and not ends:
@@ -270,14 +315,48 @@ class ValetSyncRequest(_Sync):
 
     def send(self) -> SyncResponse:
         """Send it, with a token where it belongs. Raises TokenValetError where it cannot be had."""
-        # First what nearly all calls are, in as few steps as can be: warm, Bearer, nothing special.
+        # First what nearly all calls are, in as few steps as can be: as it was made, with the token that it was made with.
+        connections, native = self._connections, self._native
+        if (
+            connections is None
+            or native is None
+            # As `Connections.is_current` has it, in one step less.
+            or connections.monotonic() >= connections.until
+            or connections.entry.token is not connections.token
+            or connections.wall() >= connections.until_wall
+            or connections.serial < connections.client.valid_from
+            or (maker := connections.native) is None
+        ):
+            del native
+            return self._send_dressed()
+        self._native = None
+        try:
+            response: SyncResponse = native.__enter__()
+            if response.status < 300:
+                length = response.get_header("content-length")
+                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
+                    response.bytes()
+                return response
+            outgoing = self._once_more(maker, connections.token)
+        except BaseException as error:
+            # What an error leads to holds on to no connections.
+            del native, maker, connections
+            scrub(error, OWN_FRAMES)
+            raise
+        sent = Sent(native, response)
+        del native, response
+        return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
+
+    def _send_dressed(self) -> SyncResponse:
+        """As `send`, with a token that is put on now, if it is at hand."""
+        # Warm, Bearer, and nothing special.
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
         if token is None:
             del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
-        maker, self._native, builder.maker = builder.maker, None, None
+        maker, self._native = builder.let_go(), None
         connections, is_bare = builder.pool.transport, builder.is_bare
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
@@ -317,42 +396,3 @@ class ValetSyncStreamRequest(_Sync):
 
     def __exit__(self, *_: object) -> None:
         self._sent.end()
-
-
-def _onward(outgoing: Outgoing, request: Request) -> Outgoing:
-    """Return a request as the last of the middlewares hands it on."""
-    if request is outgoing.native:
-        return outgoing
-    return Outgoing(request, outgoing.pool, outgoing.maker, outgoing.timeout, is_special=True)
-
-
-class _Next:
-    """The rest of the middlewares, as each of them is given it."""
-
-    __slots__ = ("_last", "_middlewares")
-
-    def __init__(self, middlewares: tuple[Middleware, ...], last: Callable[[Request], Awaitable[Response]]) -> None:
-        self._middlewares = middlewares
-        self._last = last
-
-    async def run(self, request: Request) -> Response:
-        if not self._middlewares:
-            return await self._last(request)
-        first, *others = self._middlewares
-        return await first(request, _Next(tuple(others), self._last))  # type: ignore[arg-type]
-
-
-class _SyncNext:
-    """The rest of the middlewares, as each of them is given it."""
-
-    __slots__ = ("_last", "_middlewares")
-
-    def __init__(self, middlewares: tuple[SyncMiddleware, ...], last: Callable[[Request], SyncResponse]) -> None:
-        self._middlewares = middlewares
-        self._last = last
-
-    def run(self, request: Request) -> SyncResponse:
-        if not self._middlewares:
-            return self._last(request)
-        first, *others = self._middlewares
-        return first(request, _SyncNext(tuple(others), self._last))  # type: ignore[arg-type]
