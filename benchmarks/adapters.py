@@ -4,8 +4,9 @@ Over a real socket, to a server in a process of its own that answers at once and
 server takes makes the ratio look better. Both ways take turns in batches of a few milliseconds, in an order that changes,
 so that what slows the machine slows both; and the median of the ratios of neighbours counts, which few batches do not move.
 
-A call of pyreqwest takes so little that a wrapper written in Python hardly keeps to the bound: beside ours there is the
-least that one can be, three calls that hand on, with a look at the clocks and the status between them. It has no bound.
+A blocking call of pyreqwest takes so little that a wrapper written in Python hardly keeps to the bound: beside ours there is
+the least that one can be. It copies a request that was made before, looks at both clocks, and at the answer's status and
+length; no token, no address, no retry. It has no bound.
 """
 
 from __future__ import annotations
@@ -160,37 +161,44 @@ def _pyreqwest_async(valet: TokenValet, url: str, headers: dict[str, str]) -> tu
 
 
 class _Least:
-    """The least that a client around one of pyreqwest can be; its builder and its request too, one call at a time."""
+    """The least that a client around one of pyreqwest can be."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._due = (time.monotonic() + 3600, time.time() + 3600)
+        self._ready: dict[str, Any] = {}
+        self._due = time.monotonic() + 3600
+        self._due_wall = time.time() + 3600
 
-    def get(self, url: str) -> _Least:
-        self._native = self._client.get(url)
+    def get(self, url: str) -> _LeastRequest:
+        if url not in self._ready:
+            self._ready[url] = self._client.get(url).build_streamed()
+        return _LeastRequest(self._ready[url], self._due, self._due_wall)
+
+
+class _LeastRequest:
+    """Its builder and its request in one."""
+
+    __slots__ = ("_due", "_due_wall", "_ready")
+
+    def __init__(self, ready: Any, due: float, due_wall: float) -> None:
+        self._ready, self._due, self._due_wall = ready, due, due_wall
+
+    def build(self) -> _LeastRequest:
         return self
-
-    def build(self) -> _Least:
-        self._native = self._native.build_streamed()
-        return self
-
-    def _begun(self) -> Any:
-        native, self._native = self._native, None
-        assert time.monotonic() < self._due[0]
-        assert time.time() < self._due[1]
-        return native
-
-    @staticmethod
-    def _whole(response: Any) -> Any:
-        assert response.status < 300
-        assert len(response.get_header("content-length")) <= 4
-        return response
 
     def send(self) -> Any:
-        return self._whole(self._begun().__enter__())
+        if time.monotonic() < self._due and time.time() < self._due_wall:
+            response = self._ready.copy().__enter__()
+            if response.status < 300 and len(response.get_header("content-length")) <= 4:
+                return response
+        raise AssertionError
 
     async def send_async(self) -> Any:
-        return self._whole(await self._begun().__aenter__())
+        if time.monotonic() < self._due and time.time() < self._due_wall:
+            response = await self._ready.copy().__aenter__()
+            if response.status < 300 and len(response.get_header("content-length")) <= 4:
+                return response
+        raise AssertionError
 
 
 def _pyreqwest_least(valet: TokenValet, url: str, headers: dict[str, str]) -> tuple[float, float]:
