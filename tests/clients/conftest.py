@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -34,17 +34,17 @@ def stranger() -> Iterator[Recorder]:
 
 @pytest.fixture
 def make_valet(served: ProtectedApi) -> Iterator[Callable[..., TokenValet]]:
-    """Makes a valet with a client m2m; its settings may be added to."""
+    """Makes a valet with a client m2m; its settings may be added to, and what the valet itself is given."""
     made: list[TokenValet] = []
 
-    def make(**settings: Any) -> TokenValet:
+    def make(*, surroundings: Mapping[str, Any] | None = None, **settings: Any) -> TokenValet:
         known = {
             "token_endpoint": served.auth.token_endpoint,
             "client_id": "web",
             "client_secret": SECRET,
             "base_url": served.origin,
         }
-        made.append(TokenValet.from_dict({"clients": {"m2m": {**known, **settings}}}))
+        made.append(TokenValet.from_dict({"clients": {"m2m": {**known, **settings}}}, **(surroundings or {})))
         return made[-1]
 
     yield make

@@ -15,13 +15,12 @@ from pyreqwest.http import Url
 from pyreqwest.multipart import FormBuilder
 
 from contract.servers import Watched, fields
-from tokenvalet import ClientConfig, TokenParameters, TokenValet, ValetClosedError
+from tokenvalet import TokenParameters, TokenValet, ValetClosedError
 from tokenvalet.clients.pyreqwest_connections import MOST_READY
 from tokenvalet.core.token import Moment
-from tokenvalet.testing import AuthorizationServer, ProtectedApi, RegisteredClient, serve
+from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
 
 PATH = "/api/v1/integration/health-records"
-SECRET = "a-secret-of-ready-requests"
 REJECTED = 'Bearer error="invalid_token"'
 
 
@@ -39,32 +38,13 @@ class Clock:
 
 
 @pytest.fixture
-def auth() -> Iterator[AuthorizationServer]:
-    known = RegisteredClient(client_id="app", client_secret=SECRET, scopes=("records:read", "records:write"))
-    server = AuthorizationServer([known])
-    with serve(server):
-        yield server
+def api(served: ProtectedApi) -> ProtectedApi:
+    return served
 
 
 @pytest.fixture
-def api(auth: AuthorizationServer) -> Iterator[ProtectedApi]:
-    server = ProtectedApi(auth)
-    with serve(server):
-        yield server
-
-
-@pytest.fixture
-def make_valet(auth: AuthorizationServer, api: ProtectedApi) -> Iterator[Callable[..., TokenValet]]:
-    made: list[TokenValet] = []
-
-    def make(settings: dict[str, Any] | None = None, **surroundings: Any) -> TokenValet:
-        known = {"issuer": auth.issuer, "client_id": "app", "client_secret": SECRET, "base_url": api.origin}
-        made.append(TokenValet({"m2m": ClientConfig(**{**known, **(settings or {})})}, **surroundings))
-        return made[-1]
-
-    yield make
-    for valet in made:
-        valet.close()
+def auth(served: ProtectedApi) -> AuthorizationServer:
+    return served.auth
 
 
 class Blocking:
@@ -263,7 +243,7 @@ def test_a_token_that_has_run_out_by_either_clock_is_not_sent(
     way: Any, make_valet: Any, api: ProtectedApi, auth: AuthorizationServer, passed: tuple[float, float]
 ) -> None:
     clock = Clock()
-    valet = make_valet(clock=clock)
+    valet = make_valet(surroundings={"clock": clock})
     client = way.client(valet)
     warm(way, client)
     waiting = client.get("/echo").build()
@@ -329,7 +309,7 @@ def test_a_token_that_was_renewed_is_sent_in_the_place_of_the_former(
 def test_where_others_push_its_token_out_a_new_one_is_asked_for(
     way: Any, make_valet: Any, auth: AuthorizationServer
 ) -> None:
-    valet = make_valet(capacity=4)
+    valet = make_valet(surroundings={"capacity": 4})
     client = way.client(valet)
     warm(way, client)
     for number in range(8):
@@ -341,7 +321,7 @@ def test_where_others_push_its_token_out_a_new_one_is_asked_for(
 def test_where_some_tokens_may_have_to_go_the_one_that_is_used_stays(
     way: Any, make_valet: Any, auth: AuthorizationServer
 ) -> None:
-    valet = make_valet(capacity=4)
+    valet = make_valet(surroundings={"capacity": 4})
     client = way.client(valet)
     for number in range(12):
         valet.token("m2m", parameters={"number": str(number)})
@@ -352,7 +332,7 @@ def test_where_some_tokens_may_have_to_go_the_one_that_is_used_stays(
 
 def test_everything_is_told_to_whoever_listens(way: Any, make_valet: Any) -> None:
     heard: list[str] = []
-    client = way.client(make_valet(observers=[lambda event: heard.append(event.name)]))
+    client = way.client(make_valet(surroundings={"observers": [lambda event: heard.append(event.name)]}))
     for _ in range(4):
         assert way.send(client.get("/echo").build()).status == 200
     assert heard.count("call_sent") == 4
@@ -386,7 +366,7 @@ def test_they_are_for_clients_alone_that_set_nothing_of_their_own(way: Any, make
 
 @pytest.mark.parametrize("base_url", ["{}/", "{}/api/v1/integration/"])
 def test_however_the_base_url_ends(way: Any, make_valet: Any, api: ProtectedApi, base_url: str) -> None:
-    client = way.client(make_valet({"base_url": base_url.format(api.origin)}))
+    client = way.client(make_valet(base_url=base_url.format(api.origin)))
     warm(way, client, PATH if base_url == "{}/" else "health-records")
     assert {call.path for call in api.calls} == {PATH}
 
@@ -450,7 +430,7 @@ def test_what_was_begun_over_connections_that_are_gone_goes_over_new_ones(
     clock = Clock()
     watched = Watched(api)
     with serve(watched):
-        client = way.client(make_valet(clock=clock))
+        client = way.client(make_valet(surroundings={"clock": clock}))
         warm(way, client)
         opened = len(watched.connections)
         begun, built, told = client.get("/echo"), client.get("/echo").build(), client.get("/echo")

@@ -221,10 +221,11 @@ class ValetRequest(_Async):
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
-        if token is None:
+        maker = builder.let_go() if token is not None else None
+        if token is None or maker is None:
             del native
             return (await self._answer(ends=True)).response  # type: ignore[no-any-return]
-        maker, self._native = builder.let_go(), None
+        self._native = None
         connections, is_bare = builder.pool.transport, builder.is_bare
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
@@ -353,10 +354,11 @@ class ValetSyncRequest(_Sync):
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
-        if token is None:
+        maker = builder.let_go() if token is not None else None
+        if token is None or maker is None:
             del native
             return (self._answer(ends=True)).response  # type: ignore[no-any-return]
-        maker, self._native = builder.let_go(), None
+        self._native = None
         connections, is_bare = builder.pool.transport, builder.is_bare
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
