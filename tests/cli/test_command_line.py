@@ -63,6 +63,13 @@ def test_a_shell_is_given_what_it_completes_with(shell: str) -> None:
     assert b"_TOKENVALET_COMPLETE" in run("completion", shell).stdout
 
 
+def test_fish_shows_descriptions_beyond_their_first_comma() -> None:
+    script = run("completion", "fish").stdout.decode()
+    assert [line.strip() for line in script.splitlines() if "string split" in line] == [
+        'set -l metadata (string split --max 1 "," $completion);'
+    ]
+
+
 @pytest.mark.parametrize("command", ["token", "call", "check"])
 def test_the_names_of_clients_are_completed_without_any_secret(
     auth: AuthorizationServer, tmp_path: Path, command: str

@@ -23,4 +23,6 @@ def completion(context: click.Context, shell: str) -> None:
     """
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(context.find_root().command, {}, "tokenvalet", "_TOKENVALET_COMPLETE").source())
+    script = made(context.find_root().command, {}, "tokenvalet", "_TOKENVALET_COMPLETE").source()
+    # As click has it, fish is shown descriptions up to their first comma.
+    click.echo(script.replace('string split "," ', 'string split --max 1 "," '))
