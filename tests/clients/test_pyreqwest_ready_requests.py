@@ -340,6 +340,63 @@ def test_everything_is_told_to_whoever_listens(way: Any, make_valet: Any) -> Non
     assert not is_ready(client.get("/echo"))
 
 
+# Requests with a body or a query: they are made with the token, too, and copies of them are sent.
+
+
+OF_ITS_OWN: dict[str, Callable[[Any], Any]] = {
+    "body": lambda client: client.post("/echo").body_json({"own": "kept"}).build(),
+    "query": lambda client: client.get("/echo").query({"own": "kept"}).build(),
+    "header": lambda client: client.put("/echo").form({"own": "kept"}).header("X-Own", "kept").build(),
+}
+
+
+@pytest.mark.standards("S-206")
+@pytest.mark.parametrize("kind", OF_ITS_OWN)
+def test_what_is_its_own_is_sent_again_after_a_401(way: Any, make_valet: Any, api: ProtectedApi, kind: str) -> None:
+    client = way.client(make_valet())
+    warm(way, client)
+    api.reset()
+    first = way.send(OF_ITS_OWN[kind](client))
+    api.reject_next(challenge=REJECTED)
+    again = way.send(OF_ITS_OWN[kind](client))
+    assert [call.status for call in api.calls] == [200, 401, 200]
+    assert [len(fields(call.headers, "authorization")) for call in api.calls] == [1, 1, 1]
+    assert len(set(tokens_of(api))) == 2
+    assert first.get_header("content-length") == again.get_header("content-length")
+
+
+@pytest.mark.parametrize("kind", OF_ITS_OWN)
+def test_what_is_its_own_goes_along_with_the_current_token_whatever_it_was_made_with(
+    way: Any, make_valet: Any, api: ProtectedApi, kind: str
+) -> None:
+    valet = make_valet()
+    client = way.client(valet)
+    warm(way, client)
+    waiting = OF_ITS_OWN[kind](client)
+    valet.token("m2m", force_renewal=True)
+    api.reset()
+    for request in (waiting, OF_ITS_OWN[kind](client)):
+        assert way.send(request).status == 200
+    sent = [fields(call.headers, "authorization") for call in api.calls]
+    assert sent == [[valet.token("m2m").authorization.decode()]] * 2
+
+
+@pytest.mark.standards("S-160")
+def test_whoever_looks_at_one_with_a_body_sees_no_token(
+    way: Any, make_valet: Any, api: ProtectedApi, auth: AuthorizationServer
+) -> None:
+    client = way.client(make_valet())
+    warm(way, client)
+    api.reset()
+    for build in (client.post("/echo").body_text("own").build, client.get("/echo").query({"own": "kept"}).build):
+        request = build()
+        shown = f"{request!r} {dict(request.headers)}"
+        assert "authorization" not in shown.lower()
+        assert not any(token in shown for token in auth.issued_tokens)
+        assert way.send(request).status == 200
+    assert [len(fields(call.headers, "authorization")) for call in api.calls] == [1, 1]
+
+
 # Clients and connections
 
 

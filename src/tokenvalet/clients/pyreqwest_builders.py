@@ -123,6 +123,7 @@ class _Builder:
     _native: Any
     is_plain = False
     is_bare = True
+    is_dressed = False
     is_special = False
     given: str | None = None
     raises: bool | None = None
@@ -273,7 +274,11 @@ class _Builder:
 
     def _built(self) -> Any:
         """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""
-        native = undressed(self._native.build_streamed(), self.pool.transport.token)
+        native = self._native.build_streamed()
+        if self.is_plain and not self._has_headers:
+            self.is_dressed = True
+            return native
+        native = undressed(native, self.pool.transport.token)
         if self.settings.headers is not None:
             given = set(native.headers)
             for name, value in self.settings.headers.items():

@@ -31,8 +31,9 @@ class Plan(Protocol):
     Attributes:
         pool: whose connections it was made for.
         is_plain: whether it is nothing special, has a body that can be copied if any, and goes where a token may.
-        is_bare: whether it has neither a body, nor headers or a query that were told apart. If it is plain too, its request
-            wears the token that its connections were made with, as long as nobody looks at it.
+        is_bare: whether it has neither a body, nor headers or a query that were told apart.
+        is_dressed: whether its request wears the token that its connections were made with, as long as nobody looks at it;
+            one that is plain and bare always does.
         is_special: whether there is something about it beyond method, address, headers and body.
         raises: whether an answer of 4xx or 5xx is an error; None: as on the client.
         time_limit: of each sending.
@@ -42,6 +43,7 @@ class Plan(Protocol):
     pool: Any
     is_plain: bool
     is_bare: bool
+    is_dressed: bool
     is_special: bool
     raises: bool | None
     middlewares: tuple[Any, ...]
@@ -230,7 +232,7 @@ class ValetRequest(_Async):
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
         try:
-            if not is_bare or connections.token is not token:
+            if connections.token is not token or not (is_bare or builder.is_dressed):
                 dress(twin, token.authorization, None)
                 connections.is_used = True
             response: Response = await twin.__aenter__()
@@ -239,8 +241,7 @@ class ValetRequest(_Async):
                 if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
                     await response.bytes()
                 return response
-            if is_bare:
-                native = builder.anew(maker)
+            native = builder.anew(maker) if is_bare else undressed(native, connections.token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del twin, native, maker, connections
@@ -363,7 +364,7 @@ class ValetSyncRequest(_Sync):
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
         try:
-            if not is_bare or connections.token is not token:
+            if connections.token is not token or not (is_bare or builder.is_dressed):
                 dress(twin, token.authorization, None)
                 connections.is_used = True
             response: SyncResponse = twin.__enter__()
@@ -372,8 +373,7 @@ class ValetSyncRequest(_Sync):
                 if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
                     response.bytes()
                 return response
-            if is_bare:
-                native = builder.anew(maker)
+            native = builder.anew(maker) if is_bare else undressed(native, connections.token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del twin, native, maker, connections
