@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ __all__ = [
     "basic",
     "claims_of",
     "fields",
-    "found_free_port",
+    "nobody",
     "until",
 ]
 
@@ -56,11 +57,12 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.002)
 
 
-def found_free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """Give the URL of a port that refuses every connection, and that nobody else is given meanwhile."""
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+        one.bind(("127.0.0.1", 0))  # and it never listens
+        yield f"http://127.0.0.1:{one.getsockname()[1]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 from contract.conftest import CLIENT_SECRET, Opener, Servers
 from contract.drivers import Body
-from contract.servers import found_free_port, until
+from contract.servers import nobody, until
 from tokenvalet import (
     ProofError,
     TokenRefusedError,
@@ -58,11 +58,11 @@ def test_a_bearer_token_where_dpop_was_asked_for_is_not_used(
 
 
 def test_an_authorization_server_that_is_not_there_is_an_error(open_session: Opener, api: ProtectedApi) -> None:
-    nowhere = f"http://127.0.0.1:{found_free_port()}/token"
-    session = open_session(settings={"token_endpoint": nowhere, "timeout": 1.0})
-    for _ in range(2):
-        with pytest.raises(TokenRequestError, match=r"127\.0\.0\.1"):
-            session.get(api.origin + "/echo")
+    with nobody() as nowhere:
+        session = open_session(settings={"token_endpoint": f"{nowhere}/token"})
+        for _ in range(2):
+            with pytest.raises(TokenRequestError, match=r"127\.0\.0\.1"):
+                session.get(api.origin + "/echo")
     assert api.calls == []
 
 

@@ -15,7 +15,7 @@ from contract.conftest import CLIENT_ID, CLIENT_SECRET, Opener
 from contract.drivers import Body, Driver
 from contract.h2_server import THREADS, H2Server
 from contract.hunt import found_in, in_exception, in_records
-from contract.servers import Recorder, basic, fields, found_free_port, until
+from contract.servers import Recorder, basic, fields, nobody, until
 from support.raw_server import Behaviour, RawServer, garbage_bytes, never_answer, reset_connection
 from tokenvalet import Event, StepUpRequiredError, TokenParameters, TokenRefusedError, TokenValetError
 from tokenvalet.testing import AuthorizationServer, Fault, ProtectedApi
@@ -50,8 +50,9 @@ def go_through_it_all(
     api.reject_next(2, challenge=f'{scheme} error="invalid_token"')
     auth.misbehave(Fault.status_only(503), times=1)
     session.request("POST", api.origin + "/echo", body=Body(kind="generator"))
-    for url in (foreign.origin, f"http://127.0.0.1:{found_free_port()}"):
-        assert session.start("GET", url).exception() is not None
+    with nobody() as nowhere:
+        for url in (foreign.origin, nowhere):
+            assert session.start("GET", url).exception() is not None
     found = secrets(auth, *(call.headers for call in api.calls))
     assert found_in(repr(events), found) == []
     assert foreign.requests[0].is_bare
@@ -199,8 +200,7 @@ def test_an_error_of_the_body_that_is_read_has_no_secret_in_its_text_or_frames(
 def test_an_error_on_the_way_to_the_api_has_no_secret_in_its_text_or_frames(
     driver: Driver, open_session: Opener, auth: AuthorizationServer, dpop: bool
 ) -> None:
-    nowhere = f"http://127.0.0.1:{found_free_port()}"
-    with pytest.raises(driver.failures) as raised:
+    with nobody() as nowhere, pytest.raises(driver.failures) as raised:
         open_session(nowhere, dpop=dpop).get(nowhere)
     assert in_exception(raised.value, secrets(auth)) == []
 
