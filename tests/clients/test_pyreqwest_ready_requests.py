@@ -397,6 +397,25 @@ def test_whoever_looks_at_one_with_a_body_sees_no_token(
     assert [len(fields(call.headers, "authorization")) for call in api.calls] == [1, 1]
 
 
+def test_whoever_begins_to_listen_is_told_of_every_call_from_then_on(way: Any, make_valet: Any) -> None:
+    valet = make_valet()
+    client = way.client(valet)
+    warm(way, client)
+    heard: list[str] = []
+
+    def listen(event: Any) -> None:
+        heard.append(event.name)
+
+    waiting = client.get("/echo").build()
+    valet._around.observers.add(listen)
+    for request in (waiting, client.get("/echo").build(), client.post("/echo").body_text("own").build()):
+        assert way.send(request).status == 200
+    assert heard == ["cache_hit", "call_sent"] * 3
+    valet._around.observers.remove(listen)
+    assert way.send(client.get("/echo").build()).status == 200
+    assert len(heard) == 6
+
+
 # Clients and connections
 
 

@@ -34,19 +34,17 @@ class Settings:
 
     Attributes:
         is_plain: whether they are nothing special.
-        is_quick: whether they may be as those of other clients of its name, which then have ready ones in common.
-        connections: whose ready requests are copied, for calls of a client that is quick.
+        is_usual: whether they are as those of other clients of its name, so that these have ready ones in common.
+        connections: whose ready requests are copied, if any.
     """
 
     __slots__ = (
-        "_base",
-        "_plain",
         "base_url",
         "connections",
         "error_for_status",
         "headers",
         "is_plain",
-        "is_quick",
+        "is_usual",
         "middlewares",
         "shell",
         "timeout",
@@ -68,18 +66,18 @@ class Settings:
         self.middlewares = tuple(middlewares)
         self.error_for_status = error_for_status
         self.is_plain = self.headers is None and not self.middlewares and not error_for_status
-        self.is_quick = self.is_plain and base_url == shell.client.config.base_url
+        self.is_usual = self.is_plain and base_url == shell.client.config.base_url
         self.connections: Any = NOT_CONNECTED
 
     def close(self) -> None:
         """Have no ready requests used any more."""
-        self.is_quick, self.connections = False, NOT_CONNECTED
+        self.is_usual, self.connections = False, NOT_CONNECTED
 
     def keep(self, address: str, native: Any, pool: Pool) -> None:
         """Have a request ready for the next to its address, and use those that other clients of the name have made ready."""
         if pool.transport.keep(address, native, pool):
             self.connections = pool.transport
-            if not self.is_quick:  # closed by another thread
+            if not self.is_usual:  # closed by another thread
                 self.connections = NOT_CONNECTED
 
     def absolute(self, url: Url | str) -> Url | str:
@@ -265,12 +263,10 @@ class _Builder:
     def _bare(self) -> tuple[Any, Any]:
         """Return a bare request, and the connections whose token it wears."""
         native = self._native.build_streamed()
-        if not self.settings.shell.is_quick:
-            return native, None
-        connections = self.pool.transport
+        self.is_dressed = True
         if self.given is not None and self.time_limit is None:
             self.settings.keep(self.given, native, self.pool)
-        return native, connections
+        return native, self.pool.transport
 
     def _built(self) -> Any:
         """Return the request of pyreqwest, whose answer is always read as it comes, so that an endless 401 can be left."""

@@ -59,7 +59,7 @@ class _Client(Generic[Builder]):
             untold.settings, untold.ready = settings, ready
             return untold  # type: ignore[no-any-return]
         made = self._begin("GET", url)
-        if settings.is_quick and isinstance(url, str):
+        if settings.is_usual and isinstance(url, str):
             made.given = url
         return made
 

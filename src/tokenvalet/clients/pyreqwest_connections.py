@@ -104,6 +104,7 @@ class Connections:
         entry, serial, client: where the token is as long as it is current, its number, and whose it is.
         until, until_wall: how long it may be sent over these, on the monotonic and on the wall clock, in seconds.
         monotonic, wall: read the clocks.
+        observers: those of the valet, who may be more or fewer with each call.
     """
 
     pool_class = _UncountedPool
@@ -124,15 +125,17 @@ class Connections:
         self.monotonic, self.wall = readers_of(client.around.clock)
         self.until, self.until_wall = min(token.due.monotonic, self.monotonic() + POOL_SECONDS), token.due.wall
         self.serial = token.serial
+        self.observers = client.around.observers
 
     def is_current(self) -> bool:
-        """Whether the token that all requests are dressed with is the one to send, and may be sent over these."""
+        """Whether the token that all requests wear is the one to send over these, and nobody listens to each call."""
         # As the renewer and the pool would say, in fewer steps.
         return (
             self.monotonic() < self.until
             and self.entry.token is self.token
             and self.wall() < self.until_wall
             and self.serial >= self.client.valid_from
+            and not self.observers.every_call
         )
 
     def lapse(self) -> None:

@@ -29,7 +29,7 @@ class _Untold:
     settings: Any
     ready: Any
     method = "GET"
-    is_plain = True
+    is_plain = is_dressed = True
     is_built = False
     _usual: Any
     _request: Any

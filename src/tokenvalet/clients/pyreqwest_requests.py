@@ -32,8 +32,7 @@ class Plan(Protocol):
         pool: whose connections it was made for.
         is_plain: whether it is nothing special, has a body that can be copied if any, and goes where a token may.
         is_bare: whether it has neither a body, nor headers or a query that were told apart.
-        is_dressed: whether its request wears the token that its connections were made with, as long as nobody looks at it;
-            one that is plain and bare always does.
+        is_dressed: whether its request wears the token that its connections were made with, as long as nobody looks at it.
         is_special: whether there is something about it beyond method, address, headers and body.
         raises: whether an answer of 4xx or 5xx is an error; None: as on the client.
         time_limit: of each sending.
@@ -195,6 +194,7 @@ class ValetRequest(_Async):
             or connections.entry.token is not connections.token
             or connections.wall() >= connections.until_wall
             or connections.serial < connections.client.valid_from
+            or connections.observers.every_call
             or (maker := connections.native) is None
         ):
             del native
@@ -219,7 +219,6 @@ class ValetRequest(_Async):
 
     async def _send_dressed(self) -> Response:
         """As `send`, with a token that is put on now, if it is at hand."""
-        # Warm, Bearer, and nothing special.
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
@@ -232,7 +231,7 @@ class ValetRequest(_Async):
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
         try:
-            if connections.token is not token or not (is_bare or builder.is_dressed):
+            if connections.token is not token or not builder.is_dressed:
                 dress(twin, token.authorization, None)
                 connections.is_used = True
             response: Response = await twin.__aenter__()
@@ -327,6 +326,7 @@ class ValetSyncRequest(_Sync):
             or connections.entry.token is not connections.token
             or connections.wall() >= connections.until_wall
             or connections.serial < connections.client.valid_from
+            or connections.observers.every_call
             or (maker := connections.native) is None
         ):
             del native
@@ -351,7 +351,6 @@ class ValetSyncRequest(_Sync):
 
     def _send_dressed(self) -> SyncResponse:
         """As `send`, with a token that is put on now, if it is at hand."""
-        # Warm, Bearer, and nothing special.
         builder, native = self._builder, self._native
         shell = builder.settings.shell
         token = shell.fresh(builder.pool) if builder.is_plain and native is not None else None
@@ -364,7 +363,7 @@ class ValetSyncRequest(_Sync):
         # One that can be made anew is sent itself, and dressed as it was made.
         twin = native if is_bare else native.copy()
         try:
-            if connections.token is not token or not (is_bare or builder.is_dressed):
+            if connections.token is not token or not builder.is_dressed:
                 dress(twin, token.authorization, None)
                 connections.is_used = True
             response: SyncResponse = twin.__enter__()

@@ -65,7 +65,6 @@ class Shell:
     Attributes:
         at_hand: the pool that new requests are made for; None: ask `connections`.
         observers: those of the valet.
-        is_quick: whether calls are sent as they were made, with the token that the connections were made with.
         homes: what addresses begin with, up to the first slash of their path, where tokens may go over the connections at
             hand; none where calls are more than plain.
 
@@ -94,7 +93,6 @@ class Shell:
         self._monotonic, _ = readers_of(client.around.clock)
         self.observers = client.around.observers
         self._is_plain = customize is None and client.credentials.proof_key is None
-        self.is_quick = self._is_plain and not self.observers.every_call and not self.observers.every_request
         # The few spellings in which allowed origins come, so that they are worked out once.
         self._origins: dict[tuple[str, str], Origin] = {}
         # Where the connections at hand lead to; others that they serve are added as they are met.
