@@ -220,14 +220,19 @@ def test_whoever_looks_at_one_sees_no_token_and_changes_no_other(
 def test_each_is_built_once_and_sent_once_as_pyreqwest_has_it(way: Any, make_valet: Any) -> None:
     client = way.client(make_valet())
     warm(way, client)
-    builder = client.get("/echo")
-    request = builder.build()
-    for again in (builder.build, builder.build_streamed, lambda: builder.header("X-Own", "late")):
-        with pytest.raises(RuntimeError, match="already built"):
-            again()
-    assert way.send(request).status == 200
-    with pytest.raises(RuntimeError, match="already sent"):
-        way.send(request)
+    for builder in (client.get("/echo"), client.get("/echo?own=kept"), client.post("/echo")):
+        request = builder.build()
+        again: list[Callable[[Any], Any]] = [
+            *TELLINGS.values(),
+            lambda told: told.build(),
+            lambda told: told.build_streamed(),
+        ]
+        for tell in again:
+            with pytest.raises(RuntimeError, match="already built"):
+                tell(builder)
+        assert way.send(request).status == 200
+        with pytest.raises(RuntimeError, match="already sent"):
+            way.send(request)
     with pytest.raises(AttributeError, match="has no attribute 'built'"):
         _ = client.get("/echo").built
 

@@ -158,6 +158,7 @@ class _Builder:
 
     def error_for_status(self, enable: bool = True) -> Self:
         """Raise pyreqwest's StatusError for an answer of 4xx or 5xx that is the caller's."""
+        self._check_unbuilt()
         self.raises = enable
         self.is_plain = False
         return self
@@ -248,6 +249,10 @@ class _Builder:
         self.is_special, self.is_plain = True, False
         return self
 
+    def _check_unbuilt(self) -> None:
+        """Raise what pyreqwest does for a builder whose request is built; this is set on its clients by now."""
+        self._native.error_for_status(False)
+
     def let_go(self) -> Any:
         """Return the client of pyreqwest that it was made by, and hold on to its connections no more."""
         maker, self.maker = self.maker, None
@@ -285,6 +290,7 @@ class _Builder:
         return native
 
     def _with(self, middleware: Any) -> Self:
+        self._check_unbuilt()
         self.middlewares = (*self.middlewares, middleware)
         self.is_plain = False
         return self

@@ -45,16 +45,6 @@ class _Untold:
             return self._native
         raise AttributeError(f"{self._usual.__name__!r} object has no attribute {name!r}")
 
-    def error_for_status(self, enable: bool = True) -> Any:
-        """As of a usual one."""
-        self._become_usual()
-        return self.error_for_status(enable)
-
-    def with_middleware(self, middleware: Any) -> Any:
-        """As of a usual one."""
-        self._become_usual()
-        return self.with_middleware(middleware)
-
     def let_go(self) -> Any:
         """Return the client of pyreqwest that its request was made by; None: it is closed."""
         return self.ready.connections.native
