@@ -16,7 +16,7 @@ from pyreqwest.multipart import FormBuilder
 
 from contract.servers import Watched, fields
 from tokenvalet import TokenParameters, TokenValet, ValetClosedError
-from tokenvalet.clients.pyreqwest_connections import MOST_READY
+from tokenvalet.clients.pyreqwest_connections import MOST_READY, Ready
 from tokenvalet.core.token import Moment
 from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
 
@@ -89,7 +89,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def is_ready(builder: Any) -> bool:
-    return "Ready" in type(builder).__name__
+    return isinstance(getattr(builder, "ready", None), Ready)
 
 
 def warm(way: Any, client: Any, url: str = "/echo") -> None:
@@ -221,20 +221,45 @@ def test_each_is_built_once_and_sent_once_as_pyreqwest_has_it(way: Any, make_val
     client = way.client(make_valet())
     warm(way, client)
     for builder in (client.get("/echo"), client.get("/echo?own=kept"), client.post("/echo")):
+        was_ready = is_ready(builder)
         request = builder.build()
-        again: list[Callable[[Any], Any]] = [
-            *TELLINGS.values(),
-            lambda told: told.build(),
-            lambda told: told.build_streamed(),
-        ]
-        for tell in again:
+        again: dict[str, Callable[[Any], Any]] = {
+            **TELLINGS,
+            "build": lambda told: told.build(),
+            "build_streamed": lambda told: told.build_streamed(),
+        }
+        if was_ready:
+            # Builder and request are one object, of which these two are what the request has.
+            assert not callable(builder.headers)
+            assert not callable(builder.extensions)
+            del again["headers"], again["extensions"]
+        for tell in again.values():
             with pytest.raises(RuntimeError, match="already built"):
                 tell(builder)
         assert way.send(request).status == 200
         with pytest.raises(RuntimeError, match="already sent"):
             way.send(request)
-    with pytest.raises(AttributeError, match="has no attribute 'built'"):
-        _ = client.get("/echo").built
+        for tell in again.values():
+            with pytest.raises(RuntimeError, match="already built"):
+                tell(builder)
+
+
+def test_before_it_is_built_there_is_no_request(way: Any, make_valet: Any, api: ProtectedApi) -> None:
+    client = way.client(make_valet())
+    warm(way, client)
+    api.reset()
+    builder = client.get("/echo")
+    assert repr(builder) == f"<{type(builder).__name__}: not built>"
+    with pytest.raises(AttributeError):
+        way.send(builder)
+    for name in ("method", "url", "body"):
+        with pytest.raises(AttributeError):
+            getattr(builder, name)
+    assert callable(builder.headers)
+    assert callable(builder.extensions)
+    assert api.calls == []
+    assert way.send(builder.build()).status == 200
+    assert repr(builder) == f"<{type(builder).__name__}: sent>"
 
 
 # The token

@@ -18,7 +18,7 @@ from .admission import Customize
 from .pools import Pools
 from .pyreqwest_builders import Settings, ValetRequestBuilder, ValetSyncRequestBuilder
 from .pyreqwest_connections import ASYNC_CONNECTIONS, CONNECTIONS, own_pool
-from .pyreqwest_ready import ReadyBuilder, ReadySyncBuilder
+from .pyreqwest_ready import ReadyRequest, ReadySyncRequest
 from .pyreqwest_shell import Shell
 
 __all__ = [
@@ -108,7 +108,7 @@ class ValetPyreqwestClient(_Client[ValetRequestBuilder]):
     """As pyreqwest's Client, for asyncio: every request carries a token of one client, and none goes anywhere else."""
 
     _builder = ValetRequestBuilder
-    _ready = ReadyBuilder
+    _ready = ReadyRequest
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,7 +125,7 @@ class ValetSyncPyreqwestClient(_Client[ValetSyncRequestBuilder]):
     """As pyreqwest's SyncClient: every request carries a token of one client, and none goes anywhere else."""
 
     _builder = ValetSyncRequestBuilder
-    _ready = ReadySyncBuilder
+    _ready = ReadySyncRequest
 
     def __enter__(self) -> Self:
         return self
