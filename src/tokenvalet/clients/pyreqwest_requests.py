@@ -335,9 +335,7 @@ class ValetSyncRequest(_Sync):
         try:
             response: SyncResponse = native.__enter__()
             if response.status < 300:
-                length = response.get_header("content-length")
-                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
-                    response.bytes()
+                response.bytes()  # less than to look whether it has been read to its end; the caller's costs less then
                 return response
             outgoing = self._once_more(maker, connections.token)
         except BaseException as error:
@@ -368,9 +366,7 @@ class ValetSyncRequest(_Sync):
                 connections.is_used = True
             response: SyncResponse = twin.__enter__()
             if response.status < 300 and not shell.observers.every_request:
-                length = response.get_header("content-length")
-                if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
-                    response.bytes()
+                response.bytes()
                 return response
             native = builder.anew(maker) if is_bare else undressed(native, connections.token)
         except BaseException as error:
