@@ -11,7 +11,7 @@ from .core.token import AccessToken, Moment
 from .errors import TokenRequestError, TokenValetError, ValetClosedError
 from .named_client import NamedClient
 
-__all__ = ["Entry", "Glance", "Renewal", "Waiting", "too_late"]
+__all__ = ["Entry", "Glance", "Renewal", "Waiting", "broken", "too_late"]
 
 
 _NUMBERS = itertools.count(1)
@@ -121,4 +121,13 @@ def too_late(client: NamedClient) -> TokenRequestError:
         f"client {client.name!r}: no token within {client.config.timeout:g} s: is the token endpoint slow, or this "
         "process too busy?",
         code="token_request_timeout",
+    )
+
+
+def broken(client: NamedClient, error: BaseException) -> TokenRequestError:
+    """Return the error for those who waited for a renewal that something went wrong with that nobody foresaw."""
+    return TokenRequestError(
+        f"client {client.name!r}: the renewal broke with {type(error).__name__}, which is a fault of tokenvalet, of a "
+        "callable that was configured, or of a process that can start no more threads",
+        code="renewal_broke",
     )

@@ -12,13 +12,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from .at_hand import AtHand
 from .core.policy import FORCED_RENEWAL_SPACING, PROBE_PATIENCE, back_off, hurried, look_again
 from .core.sharing import FORCED_CAUSES
 from .core.token import AccessToken, Moment
-from .errors import TokenRequestError, TokenValetError, ValetClosedError
+from .errors import TokenValetError, ValetClosedError
 from .named_client import Renewed, Ticket, Wish
 from .observe import Event, Observers
-from .pending import Entry, Glance, Renewal, Waiting, too_late
+from .pending import Entry, Glance, Renewal, Waiting, broken, too_late
 from .surroundings import Clock, readers_of
 from .workers import Executor, Workers
 
@@ -53,7 +54,8 @@ class Renewer:
         self._monotonic, self._wall = readers_of(clock)
         self._observers = observers
         self._capacity = capacity
-        self._crowded = capacity // 2  # where it is noted which keys were used last, for some may have to go
+        # Whether each use of a token is to be noted: some may have to go, and the least recently used go first.
+        self.must_be_asked = False
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._under_way: dict[str, Renewal] = {}
         self._lock = threading.Lock()
@@ -71,17 +73,19 @@ class Renewer:
         due = token.due
         if self._monotonic() >= due[0] or self._wall() >= due[1]:  # as `is_fresh` says, in fewer steps
             return None
-        if len(self._entries) > self._crowded:
+        if self.must_be_asked:
             try:  # noqa: SIM105  a context manager would cost more than the rest of this path
                 self._entries.move_to_end(ticket.key)
             except KeyError:  # evicted in between; the token is as good as before
                 pass
         return token
 
-    def at_hand(self, ticket: Ticket) -> Entry | None:
-        """Return where the ticket's token is, if it is fresh; as long as it is there, it is the current one."""
-        is_told = len(self._entries) > self._crowded  # where each use has to be
-        return self._entries.get(ticket.key) if not is_told and self.fresh(ticket) is not None else None
+    def at_hand(self, ticket: Ticket) -> AtHand | None:
+        """Return the token if it is fresh, to be sent without asking here as long as it is current; None: ask."""
+        entry, token = self._entries.get(ticket.key), self.fresh(ticket)
+        if entry is None or token is None or self.must_be_asked or self._observers.every_call:
+            return None
+        return AtHand(self, ticket.client, entry, token)
 
     def get(self, ticket: Ticket) -> AccessToken | Waiting:
         """Return a token that can be used, or what to wait for.
@@ -179,7 +183,7 @@ class Renewer:
     def close(self) -> None:
         """Start nothing more, and give everybody who waits a clear error."""
         with self._lock:
-            self._closed = True
+            self._closed = self.must_be_asked = True
             under_way, self._under_way = list(self._under_way.values()), {}
             self._entries.clear()
         self._workers.close()
@@ -226,6 +230,7 @@ class Renewer:
         for key, entry in reversed(spared) if in_front else spared:
             self._entries[key] = entry
             self._entries.move_to_end(key, last=not in_front)
+        self.must_be_asked = len(self._entries) > self._capacity // 2
 
     def _usable(self, token: AccessToken | None, ticket: Ticket, now: Moment) -> AccessToken | None:
         if token is None or token.serial < ticket.client.valid_from or token.is_expired(now):
@@ -257,7 +262,7 @@ class Renewer:
         try:
             taken = self._workers.submit(ticket.client.lane, lambda: self._run(ticket, renewal))
         except RuntimeError as error:
-            self._conclude(ticket, renewal, None, self._broken(ticket, error), 0.0)
+            self._conclude(ticket, renewal, None, broken(ticket.client, error), 0.0)
             return
         if not taken:
             renewal.fail(ValetClosedError("the valet was closed while a token was being renewed"))
@@ -285,7 +290,7 @@ class Renewer:
         except TokenValetError as error:
             failure = error.fresh()
         except BaseException as error:  # noqa: BLE001  whatever it is, nobody may be left waiting; the thread is ours
-            failure = self._broken(ticket, error)
+            failure = broken(ticket.client, error)
         self._conclude(ticket, renewal, renewed, failure, time.monotonic() - began)
 
     def _leave_to_others(self, ticket: Ticket, renewal: Renewal) -> bool:
@@ -301,13 +306,6 @@ class Renewer:
             renewal.entry.retry_at = now.monotonic + look_again(left, self._jitter())
             self._make_room()
             return True
-
-    def _broken(self, ticket: Ticket, error: BaseException) -> TokenRequestError:
-        return TokenRequestError(
-            f"client {ticket.client.name!r}: the renewal broke with {type(error).__name__}, which is a fault of "
-            "tokenvalet, of a callable that was configured, or of a process that can start no more threads",
-            code="renewal_broke",
-        )
 
     def _conclude(
         self,

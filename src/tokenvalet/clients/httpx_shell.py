@@ -22,11 +22,12 @@ from ..renewal import Renewer
 from ..tls import TlsIdentity
 from ..waiting import wait, wait_async
 from .admission import Customize, tell
+from .home import Home
 from .httpx_bodies import bodies_of
 from .httpx_requests import Address, Field, looks_of
 from .leftovers import discard, discard_async, scrub
 from .pools import Pools
-from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Home, Preparation, prepared
+from .preparation import EXTENSION, OWN_FIELDS, REDIRECTED, Preparation, prepared
 
 __all__ = ["transport_for"]
 
@@ -75,7 +76,6 @@ def _class_for(library: Any) -> Any:
             self._observers = client.around.observers
             self._lasting = client.lasting_ticket()
             self._is_plain = inner is None and customize is None and client.credentials.proof_key is None
-            self._monotonic = pools.monotonic
             # The few spellings in which origins come where tokens may go, worked out once, unless calls are more than plain.
             self._homes: dict[Address, Home] = {}
 
@@ -93,14 +93,11 @@ def _class_for(library: Any) -> Any:
                 if name in OWN_FIELDS:
                     return self._call(request)
             ticket = self._lasting or self._client.ticket()
-            token: Any = self._renewer.fresh(ticket)
-            if token is None or self._observers.every_call:
-                token = self._renewer.get(ticket)
-                if isinstance(token, Waiting):
-                    token = wait(token)
-            pool = home.pool
-            if pool is None or not pool.enter(self._monotonic(), ticket.identity):
-                pool = home.pool = self._pools.sync_pool(home.origin, ticket.identity, abroad=False)
+            warm = home.warm
+            token: Any = warm.enter()
+            if token is None:
+                token, warm = home.ask(ticket)
+            pool: Any = warm.pool
             # As `_dressed` and `_send`, in fewer steps.
             twin = new_request(type(request))
             twin.method, twin.url, twin.stream = request.method, request.url, request.stream
@@ -178,17 +175,11 @@ def _class_for(library: Any) -> Any:
                 if name in OWN_FIELDS:
                     return await self._call_async(request)
             ticket = self._lasting or self._client.ticket()
-            token: Any = self._renewer.fresh(ticket)
-            if token is None or self._observers.every_call:
-                token = self._renewer.get(ticket)
-                if isinstance(token, Waiting):
-                    token = await wait_async(token)
-            of, pool = home.on_loop
-            loop = _get_running_loop()  # None on trio
-            if loop is None or of is not loop or not pool.enter(self._monotonic(), ticket.identity):
-                pool = await self._pools.async_pool(home.origin, ticket.identity, abroad=False)
-                if loop is not None:
-                    home.on_loop = loop, pool
+            loop, warm = home.on_loop
+            token: Any = warm.enter() if loop is _get_running_loop() else None
+            if token is None:
+                token, warm = await home.ask_async(ticket)
+            pool: Any = warm.pool
             # As `_dressed` and `_send`, in fewer steps.
             twin = new_request(type(request))
             twin.method, twin.url, twin.stream = request.method, request.url, request.stream
@@ -293,7 +284,7 @@ def _class_for(library: Any) -> Any:
                 tell(self._client, "call_refused", code=error.code, detail=f"{request.method} {origin}")
                 raise
             if self._is_plain and decided.ticket is not None:
-                self._homes[looks.address(url)[:4]] = Home(origin)
+                self._homes[looks.address(url)[:4]] = Home(origin, self._renewer, self._pools, self._lasting)
             return decided
 
         def _dressed_anew(self, request: Any, prepared: Preparation, step: Send) -> Any:

@@ -12,17 +12,18 @@ from collections.abc import AsyncGenerator, Callable
 from types import ModuleType
 from typing import Any
 
+from ..at_hand import AtHand
 from ..backchannel import proxy_for
 from ..core.guard import Origin
 from ..core.secret import Secret
+from ..core.token import AccessToken
 from ..errors import ValetClosedError
 from ..named_client import NamedClient
-from ..pending import Entry
 from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from ..waiting import running_loop
 
-__all__ = ["POOL_SECONDS", "Pool", "Pools"]
+__all__ = ["NOT_WARM", "POOL_SECONDS", "Pool", "Pools", "Warm"]
 
 POOL_SECONDS = 120.0
 
@@ -57,12 +58,14 @@ class Pool:
             return False
         self._calls.append(None)
         # Whoever ends the pool says so before it looks for calls, so that one of us sees the other.
-        if self._ended:
-            with self._lock:
-                if self._ended:
-                    self._calls.pop()
-                    return False
-        return True
+        return not self._ended or not self._has_ended()
+
+    def _has_ended(self) -> bool:
+        """Whether a call that was counted in came too late, and is counted out again."""
+        with self._lock:
+            if self._ended:
+                self._calls.pop()
+            return self._ended
 
     def leave(self) -> bool:
         """Count a call out. Returns True when it was the last one on a retired pool, which is then to be closed."""
@@ -102,20 +105,57 @@ class Pool:
             await self.transport.aclose()
 
 
+class Warm:
+    """A token and a pool that calls to one origin go with, one after the other, as long as both serve.
+
+    Attributes:
+        pool: which its last call was on; whether it serves still, it says.
+    """
+
+    __slots__ = ("_at_hand", "pool")
+
+    def __init__(self, at_hand: AtHand | None, pool: Pool | None) -> None:
+        self.pool = pool
+        self._at_hand = at_hand if at_hand is not None and pool is not None else AtHand.never()
+        if pool is not None:
+            self._at_hand.until = min(self._at_hand.until, pool.made + POOL_SECONDS)
+
+    def enter(self) -> AccessToken | None:
+        """Count a call in on the pool, and return the token that it goes with; None: the renewer and the pools are asked."""
+        at_hand, pool = self._at_hand, self.pool
+        # As `AtHand.is_current` and `Pool.enter` have it, in two steps less.
+        if (
+            at_hand.monotonic() >= at_hand.until
+            or at_hand.entry.token is not at_hand.token
+            or at_hand.wall() >= at_hand.until_wall
+            or at_hand.serial < at_hand.client.valid_from
+            or at_hand.observers.every_call
+            or at_hand.renewer.must_be_asked
+            or pool is None
+            or pool._retired
+        ):
+            return None
+        pool._calls.append(None)
+        return at_hand.token if not pool._ended or not pool._has_ended() else None
+
+
+NOT_WARM = Warm(None, None)
+
+
 class Pools:
     """All pools of one client for one HTTP library.
 
     Attributes:
         monotonic: reads the clock that pools are held against, in seconds.
-        at_hand: returns where the Bearer token is kept that nearly all calls are sent with, if it is there and fresh; for
-            libraries whose connections can have it set for good.
+        at_hand: returns the Bearer token that nearly all calls are sent with, if it is there and fresh; for libraries whose
+            connections can have it set for good.
     """
 
     def __init__(self, client: NamedClient, library: ModuleType) -> None:
         self._client = client
         self.monotonic, _ = readers_of(client.around.clock)
         self._library = library
-        self.at_hand: Callable[[], Entry | None] = lambda: None
+        self.at_hand: Callable[[], AtHand | None] = lambda: None
         self._sync: dict[Way, Pool] = {}
         self._async: dict[tuple[Any, Way], Pool] = {}
         self._ways: dict[Origin, Way] = {}
@@ -250,13 +290,13 @@ class Pools:
 
     def _made(self, kind: Any, way: Way, identity: TlsIdentity | None) -> Pool:
         proxy, abroad = way
-        entry = self.at_hand() if identity is None and not abroad else None
+        at_hand = self.at_hand() if identity is None and not abroad else None
         identity = identity or self._client.identity()
         context = identity.bare_context if abroad else identity.context
         url = proxy.reveal() if proxy is not None else None
         pool_class: type[Pool] = getattr(kind, "pool_class", Pool)
         if hasattr(kind, "speaking_for"):  # one with a TLS of its own
-            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url, entry=entry)
+            transport = kind.speaking_for(self._client, identity, abroad=abroad, proxy=url, at_hand=at_hand)
         else:
             transport = kind(verify=context, trust_env=False, proxy=url)
         return pool_class(transport, identity, self.monotonic())

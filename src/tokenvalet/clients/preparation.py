@@ -10,9 +10,8 @@ from ..named_client import NamedClient, Ticket
 from ..tls import TlsIdentity
 from .admission import OWN_HEADERS, Customize, check_abroad, checked_parameters, own_header, user_information
 from .httpx_requests import Field, Looks
-from .pools import Pool
 
-__all__ = ["EXTENSION", "OWN_FIELDS", "REDIRECTED", "Home", "Preparation", "prepared"]
+__all__ = ["EXTENSION", "OWN_FIELDS", "REDIRECTED", "Preparation", "prepared"]
 
 EXTENSION = "tokenvalet"
 REDIRECTED = "tokenvalet.redirected"
@@ -25,22 +24,6 @@ class HttpxHop(Hop):
 
     def replayable(self) -> bool:
         return _is_replayable(self.stream)
-
-
-class Home:
-    """An origin where tokens may go, and the pools that its last calls were on; whether they serve still, they say.
-
-    Attributes:
-        pool: that of threads.
-        on_loop: an event loop of asyncio, and its pool.
-    """
-
-    __slots__ = ("on_loop", "origin", "pool")
-
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
-        self.pool: Pool | None = None
-        self.on_loop: tuple[Any, Any] = (None, None)
 
 
 class Preparation:

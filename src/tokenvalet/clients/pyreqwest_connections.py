@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -22,12 +21,11 @@ from pyreqwest.client import BaseClientBuilder, Client, ClientBuilder, SyncClien
 from pyreqwest.http import HeaderMap
 from pyreqwest.proxy import ProxyBuilder
 
+from ..at_hand import AtHand
 from ..core.secret import Secret
 from ..core.token import AccessToken
 from ..errors import ConfigurationError
 from ..named_client import NamedClient
-from ..pending import Entry
-from ..surroundings import readers_of
 from ..tls import TlsIdentity
 from .pools import POOL_SECONDS, Pool
 
@@ -101,10 +99,7 @@ class Connections:
         token: what all requests that it makes are dressed with, if with any.
         is_used: whether a request was sent with it.
         ready: requests of which copies are sent, by the address that they were asked for with.
-        entry, serial, client: where the token is as long as it is current, its number, and whose it is.
-        until, until_wall: how long it may be sent over these, on the monotonic and on the wall clock, in seconds.
-        monotonic, wall: read the clocks.
-        observers: those of the valet, who may be more or fewer with each call.
+        at_hand: that token, as long as it may be sent over these.
     """
 
     pool_class = _UncountedPool
@@ -117,30 +112,16 @@ class Connections:
         self.process = os.getpid()
         self.ready: dict[str, Ready] = {}
         self._met: set[str] = set()
-        self.monotonic, self.until = time.monotonic, float("-inf")
+        self.at_hand = AtHand.never()
 
-    def wear(self, token: AccessToken, entry: Entry, client: NamedClient) -> None:
-        """Note the token that all requests are dressed with, and where it is to be found as long as it is current."""
-        self.token, self.entry, self.client = token, entry, client
-        self.monotonic, self.wall = readers_of(client.around.clock)
-        self.until, self.until_wall = min(token.due.monotonic, self.monotonic() + POOL_SECONDS), token.due.wall
-        self.serial = token.serial
-        self.observers = client.around.observers
-
-    def is_current(self) -> bool:
-        """Whether the token that all requests wear is the one to send over these, and nobody listens to each call."""
-        # As the renewer and the pool would say, in fewer steps.
-        return (
-            self.monotonic() < self.until
-            and self.entry.token is self.token
-            and self.wall() < self.until_wall
-            and self.serial >= self.client.valid_from
-            and not self.observers.every_call
-        )
+    def wear(self, at_hand: AtHand) -> None:
+        """Note the token that all requests are dressed with."""
+        self.token, self.at_hand = at_hand.token, at_hand
+        at_hand.until = min(at_hand.until, at_hand.monotonic() + POOL_SECONDS)
 
     def lapse(self) -> None:
-        """Have the token be current no more, since their pool takes no more calls."""
-        self.until = float("-inf")
+        """Have the token be sent as it was put on no more, since their pool takes no more calls."""
+        self.at_hand.lapse()
 
     def keep(self, address: str, native: Any, pool: Pool) -> bool:
         """Have a copy of a request ready for the next to its address, from the second on; none that has a query.
@@ -153,7 +134,7 @@ class Connections:
         Returns:
             Whether there is one: there is none on connections that take no more calls.
         """
-        if "?" in address or not self.is_current():
+        if "?" in address or not self.at_hand.is_current():
             return False
         if address not in self._met:
             if len(self._met) >= MOST_READY:
@@ -185,13 +166,13 @@ class Connections:
 
     @classmethod
     def speaking_for(
-        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, entry: Entry | None
+        cls, client: NamedClient, identity: TlsIdentity, *, abroad: bool, proxy: str | None, at_hand: AtHand | None
     ) -> Connections:
-        """Make connections as a client's configuration says, with the token of an entry, if there is one."""
-        token = entry.token if entry is not None else None
+        """Make connections as a client's configuration says, with the token that is at hand, if there is one."""
+        token = at_hand.token if at_hand is not None else None
         made = cls(_built(cls._builder, client, identity, abroad, proxy, token))
-        if token is not None and entry is not None:
-            made.wear(token, entry, client)
+        if at_hand is not None:
+            made.wear(at_hand)
         return made
 
 

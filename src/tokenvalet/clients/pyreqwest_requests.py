@@ -189,12 +189,13 @@ class ValetRequest(_Async):
         if (
             connections is None
             or native is None
-            # As `Connections.is_current` has it, in one step less.
-            or connections.monotonic() >= connections.until
-            or connections.entry.token is not connections.token
-            or connections.wall() >= connections.until_wall
-            or connections.serial < connections.client.valid_from
-            or connections.observers.every_call
+            # As `AtHand.is_current` has it, in one step less.
+            or (at_hand := connections.at_hand).monotonic() >= at_hand.until
+            or at_hand.entry.token is not at_hand.token
+            or at_hand.wall() >= at_hand.until_wall
+            or at_hand.serial < at_hand.client.valid_from
+            or at_hand.observers.every_call
+            or at_hand.renewer.must_be_asked
             or (maker := connections.native) is None
         ):
             del native
@@ -321,12 +322,13 @@ class ValetSyncRequest(_Sync):
         if (
             connections is None
             or native is None
-            # As `Connections.is_current` has it, in one step less.
-            or connections.monotonic() >= connections.until
-            or connections.entry.token is not connections.token
-            or connections.wall() >= connections.until_wall
-            or connections.serial < connections.client.valid_from
-            or connections.observers.every_call
+            # As `AtHand.is_current` has it, in one step less.
+            or (at_hand := connections.at_hand).monotonic() >= at_hand.until
+            or at_hand.entry.token is not at_hand.token
+            or at_hand.wall() >= at_hand.until_wall
+            or at_hand.serial < at_hand.client.valid_from
+            or at_hand.observers.every_call
+            or at_hand.renewer.must_be_asked
             or (maker := connections.native) is None
         ):
             del native

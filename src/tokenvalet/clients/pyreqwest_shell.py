@@ -124,7 +124,7 @@ class Shell:
         """Return a Bearer token that is at hand, if a request to one of `homes` may be sent over this pool. Else None."""
         if self.observers.every_call:
             return None
-        if pool.transport.is_current():
+        if pool.transport.at_hand.is_current():
             token: AccessToken = pool.transport.token
             return token
         ticket = self._lasting or self._client.ticket()
