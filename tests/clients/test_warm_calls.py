@@ -42,6 +42,7 @@ WAYS: dict[str, Callable[[TokenValet], Any]] = {
     "httpx-asyncio": lambda valet: httpx.AsyncClient(transport=valet.transport("m2m", httpx)),
     "requests": lambda valet: valet.requests_session("m2m"),
     "aiohttp": lambda valet: valet.aiohttp_session("m2m"),
+    "pyreqwest": lambda valet: valet.pyreqwest_sync_client("m2m"),
 }
 
 
@@ -62,6 +63,8 @@ def getter(request: pytest.FixtureRequest, served: ProtectedApi) -> Iterator[Cal
                 ends.append(lambda: loop.run(client.aclose()))
                 return lambda: loop.run(client.get(url)).status_code
             ends.append(client.close)
+            if request.param == "pyreqwest":
+                return lambda: client.get("/echo").build().send().status
             return lambda: int(client.get(url).status_code)
 
         async def made(valet: TokenValet) -> Any:
@@ -190,6 +193,15 @@ def test_a_call_is_counted_in_on_its_pool(make_valet: Any) -> None:
     assert not warm.pool.retire()
     assert warm.enter() is None
     assert warm.pool.leave()
+
+
+def test_where_the_renewer_is_closed_nothing_is_at_hand(make_valet: Any) -> None:
+    valet = make_valet()
+    valet.token("m2m")
+    at_hand = valet._renewer.at_hand(valet._named("m2m").lasting_ticket())
+    assert at_hand.is_current()
+    valet._renewer.close()
+    assert not at_hand.is_current()
 
 
 def test_a_call_that_comes_in_while_its_pool_ends_is_counted_out_again(make_valet: Any) -> None:
