@@ -7,6 +7,7 @@ much as the looks at the token do.
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -27,12 +28,11 @@ TOLD, BUILT = SimpleNamespace(native=None), SimpleNamespace(native=None)
 def _telling(name: str) -> Any:
     """Return a method of a builder: what it is told is told to a usual one."""
 
+    @functools.wraps(getattr(ValetRequestBuilder, name))
     def tell(self: _Ready, *args: Any, **options: Any) -> _Ready:
         getattr(self._usual(), name)(*args, **options)
         return self
 
-    tell.__name__ = name
-    tell.__doc__ = getattr(ValetRequestBuilder, name).__doc__
     return tell
 
 
