@@ -17,24 +17,10 @@ from pyreqwest.multipart import FormBuilder
 from contract.servers import Watched, fields
 from tokenvalet import TokenParameters, TokenValet, ValetClosedError
 from tokenvalet.clients.pyreqwest_connections import MOST_READY, Ready
-from tokenvalet.core.token import Moment
-from tokenvalet.testing import AuthorizationServer, ProtectedApi, serve
+from tokenvalet.testing import AuthorizationServer, MovableClock, ProtectedApi, serve
 
 PATH = "/api/v1/integration/health-records"
 REJECTED = 'Bearer error="invalid_token"'
-
-
-class Clock:
-    """Both clocks, which a test moves."""
-
-    def __init__(self) -> None:
-        self.now = Moment(50_000.0, 1_800_000_000.0)
-
-    def __call__(self) -> Moment:
-        return self.now
-
-    def move(self, monotonic: float, wall: float) -> None:
-        self.now = Moment(self.now.monotonic + monotonic, self.now.wall + wall)
 
 
 @pytest.fixture
@@ -267,20 +253,21 @@ def test_before_it_is_built_there_is_no_request(way: Any, make_valet: Any, api: 
 
 @pytest.mark.standards("S-204")
 @pytest.mark.parametrize(
-    "passed", [(3500.0, 3500.0), (0.0, 3500.0), (3500.0, -3600.0)], ids=["both", "slept", "set back"]
+    ("passed", "jumped"), [(3500.0, 0.0), (0.0, 3500.0), (3500.0, -7100.0)], ids=["both", "slept", "set back"]
 )
 def test_a_token_that_has_run_out_by_either_clock_is_not_sent(
-    way: Any, make_valet: Any, api: ProtectedApi, auth: AuthorizationServer, passed: tuple[float, float]
+    way: Any, make_valet: Any, api: ProtectedApi, auth: AuthorizationServer, passed: float, jumped: float
 ) -> None:
-    clock = Clock()
+    clock = MovableClock()
     valet = make_valet(surroundings={"clock": clock})
     client = way.client(valet)
     warm(way, client)
     waiting = client.get("/echo").build()
-    clock.move(*passed)
+    clock.advance(passed)
+    clock.jump(jumped)
     # It is due, so that it is sent once more, while it is renewed.
     assert way.send(waiting).status == 200
-    clock.move(200.0 if passed[0] else 0.0, 200.0)
+    (clock.advance if passed else clock.jump)(200.0)
     assert way.send(client.get("/echo").build()).status == 200
     assert auth.issued == 2
     assert len(set(tokens_of(api)[:-1])) == 1
@@ -533,14 +520,14 @@ def test_a_closed_client_and_a_closed_valet_send_nothing_more(way: Any, make_val
 def test_what_was_begun_over_connections_that_are_gone_goes_over_new_ones(
     way: Any, make_valet: Any, api: ProtectedApi
 ) -> None:
-    clock = Clock()
+    clock = MovableClock()
     watched = Watched(api)
     with serve(watched):
         client = way.client(make_valet(surroundings={"clock": clock}))
         warm(way, client)
         opened = len(watched.connections)
         begun, built, told = client.get("/echo"), client.get("/echo").build(), client.get("/echo")
-        clock.move(121.0, 121.0)
+        clock.advance(121.0)
         requests = [client.get("/echo").build(), begun.build(), built, told.header("X-Own", "kept").build()]
         assert [way.send(request).status for request in requests] == [200] * 4
         assert len(watched.connections) == opened + 1

@@ -11,23 +11,9 @@ import pytest
 
 from tokenvalet import TokenValet, ValetClosedError
 from tokenvalet.clients.pools import Pool, Warm
-from tokenvalet.core.token import Moment
-from tokenvalet.testing import AuthorizationServer, ProtectedApi
+from tokenvalet.testing import AuthorizationServer, MovableClock, ProtectedApi
 
 Get = Callable[[], int]
-
-
-class Clock:
-    """Both clocks, which a test moves."""
-
-    def __init__(self) -> None:
-        self.now = Moment(50_000.0, 1_800_000_000.0)
-
-    def __call__(self) -> Moment:
-        return self.now
-
-    def move(self, monotonic: float, wall: float) -> None:
-        self.now = Moment(self.now.monotonic + monotonic, self.now.wall + wall)
 
 
 @pytest.fixture
@@ -86,18 +72,19 @@ def tokens_of(api: ProtectedApi) -> list[str | None]:
 
 @pytest.mark.standards("S-204")
 @pytest.mark.parametrize(
-    "passed", [(3500.0, 3500.0), (0.0, 3500.0), (3500.0, -3600.0)], ids=["both", "slept", "set back"]
+    ("passed", "jumped"), [(3500.0, 0.0), (0.0, 3500.0), (3500.0, -7100.0)], ids=["both", "slept", "set back"]
 )
 def test_a_token_that_has_run_out_by_either_clock_is_not_sent(
-    getter: Any, make_valet: Any, served: ProtectedApi, auth: AuthorizationServer, passed: tuple[float, float]
+    getter: Any, make_valet: Any, served: ProtectedApi, auth: AuthorizationServer, passed: float, jumped: float
 ) -> None:
-    clock = Clock()
+    clock = MovableClock()
     get = getter(make_valet(surroundings={"clock": clock}))
     assert [get() for _ in range(3)] == [200] * 3
-    clock.move(*passed)
+    clock.advance(passed)
+    clock.jump(jumped)
     # It is due, so that it is sent once more, while it is renewed.
     assert get() == 200
-    clock.move(200.0 if passed[0] else 0.0, 200.0)
+    (clock.advance if passed else clock.jump)(200.0)
     assert get() == 200
     assert auth.issued == 2
     assert len(set(tokens_of(served)[:-1])) == 1
