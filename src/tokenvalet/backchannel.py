@@ -113,16 +113,18 @@ class HttpBackchannel:
             return Failure(code="unreachable", detail=type(error).__name__)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good: one that is being made is closed as soon as it is."""
         with self._lock:
             pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
             pool.connections.close()
+        self._backend.close()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child. The parent's connections are kept from being collected, and not touched."""
         self._lock = threading.Lock()
         self._left_behind += self._pools.values()
+        self._backend.after_fork()
         self._pools = {}
 
     def _pool(self, identity: TlsIdentity | None, proxy: Secret | None) -> httpcore2.ConnectionPool:

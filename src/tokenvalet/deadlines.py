@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -34,6 +35,9 @@ class DeadlineBackend(httpcore2.NetworkBackend):
     def __init__(self) -> None:
         self._inner = httpcore2.SyncBackend()
         self._thread = threading.local()
+        self._open: weakref.WeakSet[DeadlineStream] = weakref.WeakSet()
+        self._closed = False
+        self._lock = threading.Lock()
 
     def begin(self, timeout: float) -> None:
         """Let all that this thread does from now on end in `timeout` seconds."""
@@ -75,7 +79,29 @@ class DeadlineBackend(httpcore2.NetworkBackend):
                     raise
                 addresses = others
             else:
-                return DeadlineStream(stream, self)
+                return self.watched(DeadlineStream(stream, self))
+
+    def watched(self, stream: DeadlineStream) -> DeadlineStream:
+        """Return a connection that is closed with all others: a pool does not know of one before it is made."""
+        with self._lock:
+            if not self._closed:
+                self._open.add(stream)
+                return stream
+        stream.close()
+        raise httpcore2.ConnectError("the valet was closed while the connection was made")
+
+    def close(self) -> None:
+        """Close all connections, and those that are being made as soon as they are."""
+        with self._lock:
+            self._closed = True
+            streams = list(self._open)
+        for stream in streams:
+            stream.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where the connections are the parent's."""
+        self._lock = threading.Lock()
+        self._open = weakref.WeakSet()
 
     def sleep(self, seconds: float) -> None:
         """Pause, as httpcore asks for."""
@@ -118,7 +144,7 @@ class DeadlineStream(httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         """Return this connection, secured."""
         inner = self._inner.start_tls(ssl_context, server_hostname, self._backend.left(timeout))
-        return DeadlineStream(inner, self._backend)
+        return self._backend.watched(DeadlineStream(inner, self._backend))
 
     def get_extra_info(self, info: str) -> Any:
         """Return what httpcore wants to know of the socket."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 
 from backchannel.endpoints import TOKEN, Endpoint, http_answer, says, token_bytes, told, valet_for
@@ -86,6 +87,58 @@ def test_closing_the_valet_closes_its_connections(made: Any) -> None:
             valet.token()
             assert server.connected == 1
         until(lambda: server.connected == 0)
+
+
+@pytest.mark.parametrize("when", ["while it is made", "before"])
+def test_a_connection_that_came_about_while_the_valet_closed_is_closed_too(
+    made: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    server, trust = made(token_bytes())
+    connect = httpcore2.SyncBackend.connect_tcp
+    kept: list[Any] = []
+
+    def connected(backend: Any, *where: Any) -> Any:
+        kept.append(connect(backend, *where))
+        if when == "while it is made":
+            valet._around.backchannel.close()
+        return kept[-1]
+
+    monkeypatch.setattr(httpcore2.SyncBackend, "connect_tcp", connected)
+    with server, valet_for(server.token_endpoint, **trust) as valet:
+        if when == "before":
+            valet._around.backchannel.close()
+        assert failure(valet).code == "token_request_unreachable"
+        until(lambda: server.connected == 0)
+    assert server.heard == []
+    assert {stream.get_extra_info("socket").fileno() for stream in kept} == {-1}
+
+
+def test_a_connection_that_began_to_speak_tls_while_the_valet_closed_is_closed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    connect = httpcore2.SyncBackend.connect_tcp
+    kept: list[Any] = []
+
+    def connected(backend: Any, *where: Any) -> Any:
+        stream = connect(backend, *where)
+        start = stream.start_tls
+
+        def started(*how: Any) -> Any:
+            kept.append(start(*how))
+            valet._around.backchannel.close()
+            return kept[-1]
+
+        monkeypatch.setattr(stream, "start_tls", started)
+        return stream
+
+    monkeypatch.setattr(httpcore2.SyncBackend, "connect_tcp", connected)
+    with Endpoint(token_bytes(), ssl_context=authority.server()) as server:
+        with valet_for(server.token_endpoint, ca_file=authority.file) as valet:
+            assert failure(valet).code == "token_request_unreachable"
+            until(lambda: server.connected == 0)
+        assert server.heard == []
+    assert {stream.get_extra_info("socket").fileno() for stream in kept} == {-1}
 
 
 # Stale -----------------------------------------------------------------------------------------------------------
