@@ -82,10 +82,10 @@ class Renewer:
 
     def at_hand(self, ticket: Ticket) -> AtHand | None:
         """Return the token if it is fresh, to be sent without asking here as long as it is current; None: ask."""
-        entry, token = self._entries.get(ticket.key), self.fresh(ticket)
-        if entry is None or token is None or self.must_be_asked or self._observers.every_call:
+        if self.must_be_asked or self._observers.every_call:
             return None
-        return AtHand(self, ticket.client, entry, token)
+        entry, token = self._entries.get(ticket.key), self.fresh(ticket)
+        return AtHand(self, ticket.client, entry, token) if entry is not None and token is not None else None
 
     def get(self, ticket: Ticket) -> AccessToken | Waiting:
         """Return a token that can be used, or what to wait for.

@@ -60,7 +60,7 @@ class Home:
         if pool is None or not self._pools.enter(pool, ticket.identity):
             pool = await self._pools.async_pool(self.origin, ticket.identity, abroad=False)
         warm = self._warm(warm, ticket, pool)
-        if loop is not None:  # it is on trio
+        if loop is not None:  # as it is on trio
             self.on_loop = loop, warm
         return token, warm
 

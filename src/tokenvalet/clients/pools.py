@@ -116,7 +116,7 @@ class Warm:
 
     def __init__(self, at_hand: AtHand | None, pool: Pool | None) -> None:
         self.pool = pool
-        self._at_hand = at_hand if at_hand is not None and pool is not None else AtHand.never()
+        self._at_hand = at_hand if at_hand is not None else AtHand.never()
         if pool is not None:
             self._at_hand.until = min(self._at_hand.until, pool.made + POOL_SECONDS)
 

@@ -123,10 +123,10 @@ class _Request:
             is_special=builder.is_special,
         )
 
-    def _once_more(self, maker: Any, token: AccessToken | None) -> Outgoing:
-        """Return what a bare request sent, undressed: its first sending, which is over, was with this token."""
+    def _once_more(self, native: Any, maker: Any, token: AccessToken | None) -> Outgoing:
+        """Return a request, undressed, for what follows its first sending, which is over, and was with this token."""
         builder = self._builder
-        outgoing = Outgoing(builder.anew(maker), builder.pool, maker, builder.time_limit, is_special=False)
+        outgoing = Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False)
         outgoing.token = token
         return outgoing
 
@@ -208,7 +208,7 @@ class ValetRequest(_Async):
                 if (length is None or len(length) > 4) and not is_read(response):  # in one step less where it is short
                     await response.bytes()
                 return response
-            outgoing = self._once_more(maker, connections.token)
+            outgoing = self._once_more(self._builder.anew(maker), maker, connections.token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del native, maker, connections
@@ -242,15 +242,14 @@ class ValetRequest(_Async):
                     await response.bytes()
                 return response
             native = builder.anew(maker) if is_bare else undressed(native, connections.token)
+            outgoing = self._once_more(native, maker, token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del twin, native, maker, connections
             scrub(error, OWN_FRAMES)
             raise
         sent = Sent(twin, response)
-        outgoing = Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False)
         del twin, response
-        outgoing.token = token
         return (await self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 
@@ -339,7 +338,7 @@ class ValetSyncRequest(_Sync):
             if response.status < 300:
                 response.bytes()  # less than to look whether it has been read to its end; the caller's costs less then
                 return response
-            outgoing = self._once_more(maker, connections.token)
+            outgoing = self._once_more(self._builder.anew(maker), maker, connections.token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del native, maker, connections
@@ -371,15 +370,14 @@ class ValetSyncRequest(_Sync):
                 response.bytes()
                 return response
             native = builder.anew(maker) if is_bare else undressed(native, connections.token)
+            outgoing = self._once_more(native, maker, token)
         except BaseException as error:
             # What an error leads to holds on to no connections.
             del twin, native, maker, connections
             scrub(error, OWN_FRAMES)
             raise
         sent = Sent(twin, response)
-        outgoing = Outgoing(native, builder.pool, maker, builder.time_limit, is_special=False)
         del twin, response
-        outgoing.token = token
         return (self._send(outgoing, sent, ends=True)).response  # type: ignore[no-any-return]
 
 
